@@ -1,0 +1,150 @@
+"""Toy families with a known optimum, seconds on a CPU: the paper's "which of several places is it?".
+
+A point in the plane sees N places, one of which is rewarded; nothing visible says which. Four families
+differ in how an action turns into motion, which only a demonstration shows. So cloning without context
+cannot even walk, a policy that has watched walks to some place (1 in N), and one that has tried once
+and read its reward walks to the right one. Source: arXiv 1906.03352, section 5.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from wtl.seeding import stream
+from wtl.task import FamilySpec, ObservationLayout, Split, Task, TaskDistribution
+
+PLACES = 4
+"""N, a known optimum for attempt 0: success 1 / N."""
+TURNS = {"probe-north": 0, "probe-west": 1, "probe-south": 2, "probe-east": 3}
+"""Quarter turns between an action and the motion that it causes."""
+_REACH, _SPEED, _RADIUS, _HORIZON_STEPS = 1.0, 0.12, 0.15, 24
+
+
+class ProbeEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A point, N places around it, one of them rewarded."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2 + 2 * PLACES,), np.float64)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        turn = TURNS[name] * np.pi / 2
+        self.rotation = np.round([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        self.position, self.places, self.rewarded = np.zeros(2), np.zeros((PLACES, 2)), 0
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """`options={"task": Task}` is required. Raises ValueError for a task of another family."""
+        task = (options or {}).get("task")
+        if not isinstance(task, Task) or task.family != self.name:
+            raise ValueError(f"{self.name} is reset with options={{'task': a task of {self.name}}}, got {task!r}")
+        self.position = np.array(task.parameters[:2])
+        self.places = np.array(task.parameters[2:-1]).reshape(PLACES, 2)
+        self.rewarded, self._steps = int(task.parameters[-1]), 0
+        return self._observation(), {}
+
+    def _observation(self) -> np.ndarray:
+        return np.concatenate([self.position, self.places.ravel()])
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Move; the reward falls with the distance to the rewarded place."""
+        self.position = self.position + _SPEED * self.rotation @ np.clip(action, -1.0, 1.0)
+        self._steps += 1
+        distance = float(np.linalg.norm(self.places[self.rewarded] - self.position))
+        info = {"success": distance < _RADIUS}
+        return self._observation(), float(np.exp(-distance)), False, self._steps >= _HORIZON_STEPS, info
+
+    def render(self) -> Any:
+        """A small RGB picture: the point black, places grey, the rewarded one green."""
+        picture = np.full((96, 96, 3), 255, np.uint8)
+        marks = [(place, (170, 170, 170)) for place in self.places]
+        marks += [(self.places[self.rewarded], (0, 158, 115)), (self.position, (0, 0, 0))]
+        for (x, y), colour in marks:
+            column, row = (int(48 + 30 * c) for c in (x, -y))
+            picture[max(row - 3, 0) : max(row + 4, 0), max(column - 3, 0) : max(column + 4, 0)] = colour
+        return picture
+
+
+@dataclass(frozen=True)
+class ProbeFamily:
+    """One way in which actions turn into motion."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in TURNS:
+            raise ValueError(f"unknown probe family {self.name!r}, expected one of {sorted(TURNS)}")
+
+    @property
+    def spec(self) -> FamilySpec:
+        """See `TaskFamily.spec`."""
+        size = 2 + 2 * PLACES
+        return FamilySpec(
+            name=self.name,
+            layout=ObservationLayout(size=size, dimensions=2, points=tuple(range(0, size, 2))),
+            action_size=2,
+            horizon_steps=_HORIZON_STEPS,
+            goal_size=2,
+            hidden_goal=True,
+            reward_scale=1.0,
+        )
+
+    def make_environment(self, render: bool = False) -> ProbeEnvironment:
+        """See `TaskFamily.make_environment`."""
+        return ProbeEnvironment(self.name)
+
+    def sample_tasks(self, count: int, seed: int, split: Split) -> tuple[Task, ...]:
+        """See `TaskFamily.sample_tasks`."""
+        return tuple(self._draw(split, f"{self.name}/{split}/{i}", seed) for i in range(count))
+
+    def _draw(self, split: Split, name: str, seed: int) -> Task:
+        generator = stream(seed, "probe", name)
+        # Places stand apart by a quarter turn give or take, so that no two can be mistaken for one another.
+        angles = generator.uniform(0, 2 * np.pi) + np.arange(PLACES) * 2 * np.pi / PLACES
+        angles += generator.uniform(-0.4, 0.4, PLACES)
+        places = _REACH * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        start = generator.uniform(-0.2, 0.2, 2)
+        parameters = (*start, *places.ravel(), generator.integers(PLACES))
+        return Task(self.name, split, name, tuple(float(x) for x in parameters), name)
+
+    def with_other_start(self, task: Task, seed: int) -> Task:
+        """See `TaskFamily.with_other_start`: the point starts elsewhere."""
+        start = stream(seed, "start").uniform(-0.2, 0.2, 2)
+        parameters = (*(float(x) for x in start), *task.parameters[2:])
+        return Task(self.name, task.split, f"{task.name}/other-start", parameters, task.goal_name)
+
+    def goal(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
+        """See `TaskFamily.goal`."""
+        assert isinstance(environment, ProbeEnvironment)
+        return environment.places[environment.rewarded].copy()
+
+    def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
+        """Straight to the rewarded place."""
+        assert isinstance(environment, ProbeEnvironment)
+        way = self.goal(environment) - environment.position
+        return np.clip(environment.rotation.T @ way / _SPEED, -1.0, 1.0)
+
+    def simulation_state(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
+        """The point's position: with the task's parameters it is everything."""
+        assert isinstance(environment, ProbeEnvironment)
+        return environment.position.copy()
+
+
+def distribution(
+    *, seed: int, goals_per_family: int, validation_goals_per_family: int, test_goals_per_family: int
+) -> TaskDistribution:
+    """All four probe families, new places in every split."""
+    families = {name: ProbeFamily(name) for name in TURNS}
+
+    def tasks(count: int, split: Split) -> tuple[Task, ...]:
+        return tuple(task for family in families.values() for task in family.sample_tasks(count, seed, split))
+
+    return TaskDistribution(
+        families,
+        tasks(goals_per_family, "train"),
+        tasks(validation_goals_per_family, "validation"),
+        tasks(test_goals_per_family, "test"),
+    )

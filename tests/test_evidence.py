@@ -1,0 +1,174 @@
+"""Intervals, verdicts and p-values against scipy and against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from wtl.evidence import paired_difference, permutation_test, stratified_bootstrap, wilson_interval
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (0, 20), (1, 20), (13, 20), (20, 20), (999, 1000)])
+def test_wilson_agrees_with_scipy(successes: int, n: int) -> None:
+    ours = wilson_interval(successes, n)
+    theirs = scipy.stats.binomtest(successes, n).proportion_ci(method="wilson")
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_wilson_by_hand() -> None:
+    z = 1.959963984540054
+    assert wilson_interval(0, 10).low == 0
+    assert wilson_interval(0, 10).high == pytest.approx(z**2 / (10 + z**2))  # the score equation at rate 0
+    assert wilson_interval(10, 10).high == 1
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
+def test_wilson_refuses_what_is_no_rate(successes: int, n: int) -> None:
+    with pytest.raises(ValueError, match="0 <= successes <= n"):
+        wilson_interval(successes, n)
+
+
+def test_the_bootstrap_of_two_values_by_hand() -> None:
+    # Of 0 and 1 drawn twice, the mean is 0, 1/2, 1 with probability 1/4, 1/2, 1/4.
+    interval = stratified_bootstrap([0.0, 1.0], ["a", "a"])
+    assert (interval.low, interval.high) == (0, 1)
+    narrow = stratified_bootstrap([0.0, 1.0], ["a", "a"], confidence=0.4)
+    assert (narrow.low, narrow.high) == (0.5, 0.5)
+
+
+def test_the_bootstrap_agrees_with_scipy_in_one_stratum() -> None:
+    values = np.random.default_rng(0).normal(size=60)
+    ours = stratified_bootstrap(values, ["a"] * 60, samples=20_000)
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+
+
+def test_strata_take_the_difference_between_families_out_of_the_interval() -> None:
+    values = np.repeat([0.0, 1.0], 20)  # one family always fails, the other always succeeds
+    families = ["a"] * 20 + ["b"] * 20
+    assert stratified_bootstrap(values, families).width == 0
+    assert stratified_bootstrap(values, ["a"] * 40).width > 0.2
+
+
+def test_entries_of_one_task_are_not_independent() -> None:
+    task_values = np.random.default_rng(0).integers(2, size=40).astype(float)
+    values, tasks = np.repeat(task_values, 10), [str(i) for i in np.repeat(np.arange(40), 10)]
+    by_task = stratified_bootstrap(values, ["a"] * 400, tasks)
+    once_per_task = stratified_bootstrap(task_values, ["a"] * 40)
+    assert (by_task.low, by_task.high) == pytest.approx((once_per_task.low, once_per_task.high))
+    assert stratified_bootstrap(values, ["a"] * 400).width < by_task.width / 2.5
+
+
+def test_tasks_of_one_name_in_two_families_are_two_tasks_and_lone_tasks_share_a_stratum() -> None:
+    assert stratified_bootstrap([0.0, 1.0] * 10, [str(i) for i in range(20)]).width > 0.3
+    assert paired_difference([0, 0], [1, 0], ["a", "b"], ["1", "1"]).tasks == 2
+
+
+def test_the_bootstrap_is_the_same_for_the_same_seed_only() -> None:
+    values = np.random.default_rng(0).normal(size=30)
+    first, again, other = (stratified_bootstrap(values, ["a"] * 30, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_the_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    samples = (random.normal(size=50) for _ in range(300))
+    intervals = [stratified_bootstrap(values, ["a"] * 50, samples=500) for values in samples]
+    covered = sum(i.low <= 0 <= i.high for i in intervals)
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="one length"):
+        stratified_bootstrap([0.0, 1.0], ["a"])
+    with pytest.raises(ValueError, match="no values"):
+        stratified_bootstrap([], [])
+    with pytest.raises(ValueError, match="finite"):
+        stratified_bootstrap([np.nan], ["a"])
+    with pytest.raises(ValueError, match="same length"):
+        paired_difference([0, 1], [1], ["a", "a"])
+    with pytest.raises(ValueError, match=r"after must lie in \[0, 1\]"):
+        paired_difference([0.0], [3.0], ["a"])
+
+
+def changes(up: int, down: int, same: int) -> tuple[list[bool], list[bool], list[str]]:
+    before = [False] * up + [True] * down + [False] * same
+    after = [True] * up + [False] * down + [False] * same
+    return before, after, ["a"] * len(before)
+
+
+def test_a_rise_and_a_fall() -> None:
+    rise = paired_difference(*changes(up=60, down=5, same=35))
+    assert (rise.verdict, rise.n, rise.tasks, rise.tasks_needed) == ("IMPROVED", 100, 100, None)
+    assert rise.difference == pytest.approx(0.55)
+    spread = 1.96 * np.sqrt((0.65 - 0.55**2) / 100)  # the normal interval of the same mean
+    assert (rise.low, rise.high) == pytest.approx((0.55 - spread, 0.55 + spread), abs=0.02)
+    fall = paired_difference(*changes(up=5, down=60, same=35))
+    assert fall.verdict == "REGRESSED"
+    assert fall.difference == pytest.approx(-0.55)
+
+
+def test_no_change_is_held_only_where_the_interval_is_narrow() -> None:
+    assert paired_difference(*changes(up=4, down=4, same=192)).verdict == "HELD"
+    open_question = paired_difference(*changes(up=10, down=8, same=22))
+    assert open_question.verdict == "UNDERPOWERED"
+    # About 40 tasks gave a width of .42, and a width falls with the square root: (.42 / .2)^2 * 40 tasks.
+    width = open_question.high - open_question.low
+    assert open_question.tasks_needed == pytest.approx(40 * (width / 0.2) ** 2, abs=1)
+    assert paired_difference(*changes(10, 8, 22), effect_that_matters=0.5).verdict == "HELD"
+
+
+def test_tasks_that_all_agree_are_not_certain() -> None:
+    # None of T seen: at most 1 - .025^(1/T) of the tasks differ (Clopper-Pearson).
+    all_better = paired_difference(*changes(up=50, down=0, same=0))
+    limit = scipy.stats.binomtest(0, 50).proportion_ci(method="exact").high
+    assert (all_better.low, all_better.high) == pytest.approx((1 - 2 * limit, 1))
+    none_changed = paired_difference(*changes(up=0, down=0, same=50))
+    assert (none_changed.low, none_changed.high) == pytest.approx((-limit, limit))
+    assert none_changed.verdict == "HELD"
+    assert paired_difference(*changes(up=0, down=0, same=8)).verdict == "UNDERPOWERED"
+
+
+def test_a_handful_of_tasks_wins_nothing() -> None:
+    five = paired_difference(*changes(up=5, down=0, same=0))
+    assert (five.low > 0, five.verdict) == (False, "UNDERPOWERED")
+    assert paired_difference(*changes(up=6, down=0, same=0)).verdict == "IMPROVED"
+    before, after, strata = changes(up=50, down=0, same=0)
+    few = paired_difference(before, after, strata, tasks=[str(i % 5) for i in range(50)])
+    assert (few.verdict, few.n, few.tasks) == ("UNDERPOWERED", 50, 5)
+
+
+def test_the_permutation_test_by_hand() -> None:
+    # Four pairs that all rose: one of sixteen sign patterns is as large, two are as far from 0.
+    assert permutation_test([0] * 4, [1] * 4, alternative="greater") == 1 / 16
+    assert permutation_test([0] * 4, [1] * 4) == 2 / 16
+    assert permutation_test([1] * 4, [0] * 4, alternative="greater") == 1
+    assert permutation_test([0, 1], [0, 1]) == 1  # nothing differs
+
+
+def test_the_permutation_test_agrees_with_the_obvious_one_and_with_scipy() -> None:
+    random = np.random.default_rng(0)
+    before, after = random.normal(size=9), random.normal(0.4, size=9)
+    means = [np.mean(np.array(signs) * (after - before)) for signs in product((1, -1), repeat=9)]
+    observed = np.mean(after - before)
+    assert permutation_test(before, after) == np.mean(np.abs(means) >= abs(observed) - 1e-12)
+    theirs = scipy.stats.permutation_test(
+        (after, before), lambda a, b: np.mean(a - b), permutation_type="samples", alternative="greater"
+    )
+    assert permutation_test(before, after, alternative="greater") == pytest.approx(theirs.pvalue)
+
+
+def test_the_permutation_test_samples_where_it_cannot_count() -> None:
+    # 40 pairs that differ, 30 rose: the sign test is the same test, and exact.
+    before, after = [0] * 30 + [1] * 10, [1] * 30 + [0] * 10
+    exact = scipy.stats.binomtest(30, 40, alternative="greater").pvalue
+    assert permutation_test(before, after, alternative="greater") == pytest.approx(exact, abs=0.001)
+    assert permutation_test([0] * 60, [1] * 60) == 1 / 10_001
+    assert permutation_test(before, after, seed=3) == permutation_test(before, after, seed=3)
+    with pytest.raises(ValueError, match="one length"):
+        permutation_test([0], [1, 1])

@@ -1,0 +1,135 @@
+"""The file of results: what is written is read, and what is broken is named."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from wtl.results import (
+    COLUMNS,
+    EpisodeResult,
+    by_attempt,
+    by_setting,
+    curves,
+    groups,
+    main_method,
+    main_rows,
+    read_results,
+    write_results,
+)
+
+ROW = EpisodeResult(
+    method="wtl", control="", regime="family", split="test", family="reach-v3", task="reach-v3/test/17",
+    demonstration="reach-v3/train/3", train_seed=1, seed=40, attempt=0, success=True, total_reward=1 / 3,
+    steps=500,
+)  # fmt: skip
+LINE = "wtl,,family,test,reach-v3,reach-v3/test/17,reach-v3/train/3,1,40,0,1,0.5,500"
+
+
+def file_of(directory: Path, *lines: str, header: str = ",".join(COLUMNS)) -> Path:
+    path = directory / "episodes.csv"
+    path.write_text("\n".join((header, *lines)) + "\n")
+    return path
+
+
+def test_rows_survive_the_file_and_their_order_does_not_matter(tmp_path: Path) -> None:
+    rows = [replace(ROW, seed=seed, attempt=attempt) for seed in range(12) for attempt in range(3)]
+    rows += [replace(row, control="blind_retry", success=False) for row in rows]
+    write_results(tmp_path / "a.csv", rows)
+    random.Random(0).shuffle(rows)
+    write_results(tmp_path / "b.csv", rows)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert set(read_results(tmp_path / "a.csv")) == set(rows)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.csv", "b.csv"]  # no partial file is left
+
+
+def test_the_header_is_the_documented_one_and_names_may_hold_commas(tmp_path: Path) -> None:
+    write_results(tmp_path / "a.csv", [replace(ROW, task='a "task", one')])
+    text = (tmp_path / "a.csv").read_text()
+    assert text.startswith(
+        "method,control,regime,split,family,task,demonstration,train_seed,seed,attempt,success,return,steps\n"
+    )
+    assert read_results(tmp_path / "a.csv")[0].task == 'a "task", one'
+
+
+def test_further_columns_and_an_empty_file_are_fine(tmp_path: Path) -> None:
+    path = file_of(tmp_path, LINE + ",note", header=",".join(COLUMNS) + ",remark")
+    assert read_results(path)[0].total_reward == 0.5
+    write_results(tmp_path / "none.csv", [])
+    assert read_results(tmp_path / "none.csv") == ()
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    header = ",".join(name for name in COLUMNS if name not in ("seed", "return"))
+    with pytest.raises(ValueError, match="missing: seed, return"):
+        read_results(file_of(tmp_path, header=header))
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(ValueError, match="must have the columns"):
+        read_results(tmp_path / "empty.csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",40,", ",forty,", "seed must be a whole number, got 'forty'"),
+        (",0,1,0.5", ",0,yes,0.5", "success must be 0 or 1, got 'yes'"),
+        (",0,1,0.5", ",-1,1,0.5", "attempt must be >= 0"),
+        ("0.5", "high", "return must be a number, got 'high'"),
+        ("0.5", "nan", "return must be finite"),
+        (",500", ",0", "steps >= 1"),
+        (",500", "", "as many values"),
+        (",500", ",500,1", "as many values"),
+        ("family,test", "tribe,test", "regime must be one of goal, family, none, got 'tribe'"),
+        ("wtl,,", ",,", "must not be empty"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = file_of(tmp_path, LINE.replace(",40,", ",39,"), LINE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=f"episodes.csv, line 3: .*{message}"):
+        read_results(path)
+
+
+def test_an_entry_is_counted_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="attempt 0 of reach-v3/test/17, seed 40, by wtl is counted twice"):
+        write_results(tmp_path / "a.csv", [ROW, replace(ROW, success=False)])
+    with pytest.raises(ValueError, match="line 3: .* is counted twice"):
+        read_results(file_of(tmp_path, LINE, LINE))
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\x9c")
+    with pytest.raises(ValueError, match="not UTF-8"):
+        read_results(tmp_path / "a.csv")
+
+
+def test_the_entry_is_the_same_for_every_attempt_method_and_control() -> None:
+    other = replace(ROW, method="mil", control="blind_retry", attempt=2, success=False, steps=9)
+    assert other.entry == ROW.entry
+    assert replace(ROW, demonstration="reach-v3/train/4").entry != ROW.entry
+
+
+def test_the_main_method_has_the_most_attempts_and_among_equals_is_wtl() -> None:
+    attempts = {"cloning": 1, "mil": 2, "wtl": 2}
+    rows = [replace(ROW, method=method, attempt=k) for method, n in attempts.items() for k in range(n)]
+    rows += [replace(ROW, method="cloning", control="blind_retry", attempt=k) for k in range(5)]
+    assert main_method(rows) == "wtl"
+    assert main_method([*rows, replace(ROW, method="mil", attempt=2)]) == "mil"
+    assert len(main_rows(rows)) == 2
+    with pytest.raises(ValueError, match="no method"):
+        main_method([replace(ROW, control="blind_retry")])
+
+
+def test_rows_group_by_curve_attempt_family_and_setting() -> None:
+    rows = [replace(ROW, attempt=1), ROW, replace(ROW, family="push-v3", split="train")]
+    rows += [replace(ROW, control="blind_retry"), replace(ROW, method="a_method")]
+    assert list(curves(rows)) == [("wtl", ""), ("wtl", "blind_retry"), ("a_method", "")]
+    assert list(by_attempt(rows)) == [0, 1]
+    assert {k: len(v) for k, v in groups(rows, frozenset({"reach-v3"})).items()} == {
+        "all": 5, "hidden_goal": 4, "visible_goal": 1, "push-v3": 1, "reach-v3": 4,
+    }  # fmt: skip
+    assert "visible_goal" not in groups([ROW], frozenset({"reach-v3"}))
+    assert {k: len(v) for k, v in by_setting(rows).items()} == {"family-test": 4, "family-train": 1}

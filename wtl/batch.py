@@ -1,0 +1,317 @@
+"""From episodes to tensors: frames, meta-batches, and the only border between numpy and torch.
+
+All contexts of a batch have the same parts (demonstration or not, k trials), so nothing is padded and
+nothing is masked. learn2learn's task machinery draws the tasks of a meta-batch: a way is a family and
+a shot is a task of it, so every family has the same weight. Traps, each met in a pilot and described
+in arXiv 1906.03352's follow-up discussions: few contexts with many queries memorise; the previous
+frame in the query makes a copycat; frames must reach the end of a trial, or its outcome is lost.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wtl.episode import Context, Episode, Trajectory
+from wtl.seeding import seed_for, stream
+from wtl.task import ObservationLayout, Regime
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Subsampled trajectories: B contexts, S segments each (demonstration first), F frames each."""
+
+    observations_BSFO: Tensor
+    actions_BSFA: Tensor
+    """What was done from this frame on; zeros at the last one."""
+    rewards_BSF: Tensor
+    """Of the step that led to the frame."""
+    mean_rewards_BSF: Tensor
+    """Over all steps since the frame before."""
+    successes_BSF: Tensor
+    """1 from the first success on."""
+    masked_BS: Tensor
+    """1 where rewards and successes are withheld."""
+    has_demonstration: bool
+
+    def to(self, device: torch.device) -> Segments:
+        """The same on a device."""
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "has_demonstration"}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step reads: contexts, and Q queries of each task with the expert's answer."""
+
+    segments: Segments | None
+    observations_BQO: Tensor
+    labels_BQA: Tensor
+    goal_BG: Tensor
+    """Where the expert of the task goes: a label of the auxiliary loss, never an input."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "segments"}
+        return Batch(segments=self.segments.to(device) if self.segments else None, **moved)
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How meta-batches are drawn."""
+
+    contexts: int = 128
+    """B. Many contexts with few queries each, not the other way round."""
+    queries: int = 8
+    """Q, of each context."""
+    frames: int = 24
+    """F, of each demonstration and each trial."""
+    trial_queries: float = 0.5
+    """Share of the queries that are states of trials (off the expert's path) and not of demonstrations."""
+    world_shift: float = 0.1
+    """Largest shift of the whole world along each axis, in its units, alike in context and queries."""
+    no_demonstration: float = 0.1
+    """Share of the batches without a demonstration (makes the control of that name a fair one)."""
+    masked_outcome: float = 0.05
+    """Share of the contexts whose trials show no reward (makes the control of that name a fair one)."""
+
+
+def frame_indices(lengths: np.ndarray, frames: int) -> np.ndarray:
+    """(E,) numbers of observations -> (E, F) evenly spaced indices, first and last included."""
+    steps = np.linspace(0.0, 1.0, frames)
+    return np.rint(steps * (np.asarray(lengths)[:, None] - 1)).astype(np.int64)
+
+
+class EpisodeTable:
+    """Many trajectories in flat arrays, so that a whole batch of frames is one gather."""
+
+    def __init__(self, trajectories: Sequence[Trajectory], reward_scale: float) -> None:
+        self.lengths = np.array([len(t) + 1 for t in trajectories])
+        self.first = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        self.observations = np.concatenate([t.observations for t in trajectories])
+        action_size = trajectories[0].actions.shape[1]
+        total = len(self.observations)
+        self.actions = np.zeros((total, action_size), np.float32)
+        self.rewards = np.zeros(total, np.float32)
+        self.successes = np.zeros(total, np.float32)
+        for start, t in zip(self.first, trajectories, strict=True):
+            end = start + len(t)
+            self.actions[start:end] = t.actions
+            self.rewards[start + 1 : end + 1] = t.rewards / reward_scale
+            self.successes[start + 1 : end + 1] = np.maximum.accumulate(t.successes)
+        self._reward_sums = np.cumsum(self.rewards, dtype=np.float64)
+
+    def frames(self, episodes_BS: np.ndarray, frames: int) -> dict[str, np.ndarray]:
+        """The fields of `Segments` for these episodes, as numpy arrays."""
+        shape = (*episodes_BS.shape, frames)
+        local = frame_indices(self.lengths[episodes_BS.ravel()], frames)
+        index = (local + self.first[episodes_BS.ravel()][:, None]).reshape(shape)
+        before = np.concatenate([index[..., :1], index[..., :-1]], axis=-1)
+        gap = np.maximum(index - before, 1)
+        mean = (self._reward_sums[index] - self._reward_sums[before]) / gap
+        # Two frames on one step (short episodes): the mean over nothing is the step's own reward.
+        mean = np.where(index == before, self.rewards[index], mean)
+        return {
+            "observations_BSFO": self.observations[index],
+            "actions_BSFA": self.actions[index],
+            "rewards_BSF": self.rewards[index],
+            "mean_rewards_BSF": mean.astype(np.float32),
+            "successes_BSF": self.successes[index],
+        }
+
+
+def segments_of(contexts: Sequence[Context], frames: int, reward_scale: float) -> Segments:
+    """Contexts as a policy reads them when it acts.
+
+    Raises:
+        ValueError: the contexts have different numbers of parts, or none at all.
+    """
+    parts = {(c.demonstration is not None, len(c.trials)) for c in contexts}
+    if len(parts) != 1:
+        raise ValueError(f"all contexts of a batch must have the same parts, got {sorted(parts)}; split the batch")
+    has_demonstration, trials = parts.pop()
+    if not has_demonstration and trials == 0:
+        raise ValueError("a context without demonstration and trials holds nothing to read; use a method without context")
+    rows = [((c.demonstration,) if c.demonstration else ()) + c.trials for c in contexts]
+    table = EpisodeTable([t for row in rows for t in row], reward_scale)
+    index = np.arange(len(table.lengths)).reshape(len(contexts), -1)
+    arrays = table.frames(index, frames)
+    masked = np.array([[not trajectory.outcome_known for trajectory in row] for row in rows], np.float32)
+    return _segments(arrays, masked, has_demonstration)
+
+
+def _segments(arrays: dict[str, np.ndarray], masked_BS: np.ndarray, has_demonstration: bool) -> Segments:
+    tensors: dict[str, Any] = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    return Segments(**tensors, masked_BS=torch.from_numpy(masked_BS), has_demonstration=has_demonstration)
+
+
+class MetaBatches:
+    """Draws the meta-batch of any step; the same step always gives the same batch, so a resumed run goes on exactly."""
+
+    def __init__(
+        self,
+        config: BatchConfig,
+        demonstrations: Iterable[Episode],
+        trials: Iterable[Episode],
+        *,
+        layout: ObservationLayout,
+        reward_scale: float,
+        regime: Regime,
+        seed: int,
+        trials_in_context: tuple[int, int] = (0, 0),
+    ) -> None:
+        """`trials_in_context` is the smallest and the largest k; k is drawn anew for every batch.
+
+        Raises:
+            ValueError: no task has what the contexts need.
+        """
+        self.config, self.seed, self.regime = config, seed, regime
+        self._trials_in_context = trials_in_context
+        self._layout = layout
+        episodes = [*demonstrations, *trials]
+        self._table = EpisodeTable([e.trajectory for e in episodes], reward_scale)
+        self._labels = self._table.actions.copy()
+        for start, e in zip(self._table.first, episodes, strict=True):
+            self._labels[start : start + len(e.trajectory)] = e.expert_actions
+        self._goals = np.stack([e.goal for e in episodes])
+        self._index(episodes)
+
+    def _index(self, episodes: Sequence[Episode]) -> None:
+        own: dict[str, tuple[list[int], list[int]]] = {}
+        for i, e in enumerate(episodes):
+            demonstrations, trials = own.setdefault(e.task.name, ([], []))
+            (demonstrations if e.role == "demonstration" else trials).append(i)
+        task_of = {e.task.name: e.task for e in episodes}
+        self._attempt = np.array([e.attempt for e in episodes])
+        names = list(own)
+        self._own_demonstrations = [np.array(own[name][0], dtype=int) for name in names]
+        self._own_trials = [np.array(own[name][1], dtype=int) for name in names]
+        # Demonstrations that may stand in a task's context: never of the task itself.
+        by_key: dict[str, list[int]] = {}
+        for i, e in enumerate(episodes):
+            if e.role == "demonstration":
+                by_key.setdefault(e.task.goal_name if self.regime == "goal" else e.task.family, []).append(i)
+        self._candidates = []
+        for name in names:
+            task = task_of[name]
+            key = task.goal_name if self.regime == "goal" else task.family
+            same = set(own[name][0])
+            self._candidates.append(np.array([i for i in by_key.get(key, []) if i not in same], dtype=int))
+            if self.regime != "none" and len(self._candidates[-1]) == 0:
+                raise ValueError(f"task {name} has no demonstration of another task in regime `{self.regime}`")
+        low, high = self._trials_in_context
+        self._tasksets = {
+            k: self._make_taskset(k, [(i, task_of[name].family) for i, name in enumerate(names) if len(own[name][1]) >= k])
+            for k in range(low, high + 1)
+        }
+
+    def _make_taskset(self, k: int, tasks: Sequence[tuple[int, str]]) -> Any:
+        # Here and not above: acting needs this module too, and learn2learn takes seconds to import.
+        from wtl.quiet import learn2learn
+
+        if not tasks:
+            raise ValueError(f"no task has {k} trials; collect more trials or lower the trials in the context")
+        labels = {family: i for i, family in enumerate(dict.fromkeys(family for _, family in tasks))}
+        numbered = _NumberedTasks([(i, labels[family]) for i, family in tasks])
+        ways, shots = len(labels), max(1, self.config.contexts // len(labels))
+        dataset = learn2learn.data.MetaDataset(numbered)
+        transforms = [
+            learn2learn.data.transforms.NWays(dataset, ways),
+            learn2learn.data.transforms.KShots(dataset, shots, replacement=True),
+            learn2learn.data.transforms.LoadData(dataset),
+        ]
+        return learn2learn.data.Taskset(dataset, transforms, num_tasks=-1, task_collate=_task_numbers)
+
+    def some_observations(self) -> Tensor:
+        """(N, O) observations as batches show them, to fit the normalisation of inputs."""
+        batches = [self(step) for step in range(4)]
+        size = self._layout.size
+        parts = [b.observations_BQO.reshape(-1, size) for b in batches]
+        parts += [b.segments.observations_BSFO.reshape(-1, size) for b in batches if b.segments]
+        return torch.cat(parts)
+
+    def __call__(self, step: int) -> Batch:
+        """The meta-batch of this training step."""
+        config = self.config
+        generator = stream(self.seed, "batch", step)
+        random.seed(seed_for(self.seed, "tasks", step))  # learn2learn draws from Python's global generator
+        low, high = self._trials_in_context
+        k = int(generator.integers(low, high + 1))
+        tasks = self._tasksets[k].sample()
+        with_demonstration = self.regime != "none" and (k == 0 or generator.random() >= config.no_demonstration)
+        parts = [self._pick(generator, self._candidates, tasks, 1)] if with_demonstration else []
+        if k:
+            parts.append(self._pick_trials(generator, tasks, k))
+        shift = generator.uniform(-1, 1, (len(tasks), self._layout.dimensions)).astype(np.float32) * config.world_shift
+        segments = None
+        if parts:
+            segments = self._segments(np.concatenate(parts, axis=1), shift, generator, with_demonstration)
+        episodes, steps = self._pick_queries(generator, tasks)
+        observations = shifted(self._table.observations[steps], shift[:, None], self._layout)
+        goal = self._goals[episodes[:, 0]] + shift
+        return Batch(segments, *map(torch.from_numpy, (observations, self._labels[steps], goal)))
+
+    def _segments(
+        self, episodes_BS: np.ndarray, shift_BD: np.ndarray, generator: np.random.Generator, has_demonstration: bool
+    ) -> Segments:
+        arrays = self._table.frames(episodes_BS, self.config.frames)
+        arrays["observations_BSFO"] = shifted(arrays["observations_BSFO"], shift_BD[:, None, None], self._layout)
+        masked = np.zeros(episodes_BS.shape, np.float32)
+        masked[generator.random(len(masked)) < self.config.masked_outcome, int(has_demonstration) :] = 1.0
+        for name in ("rewards_BSF", "mean_rewards_BSF", "successes_BSF"):
+            arrays[name] = arrays[name] * (1.0 - masked[..., None])
+        return _segments(arrays, masked, has_demonstration)
+
+    @staticmethod
+    def _pick(generator: np.random.Generator, lists: Sequence[np.ndarray], tasks: Sequence[int], n: int) -> np.ndarray:
+        return np.stack([generator.choice(lists[t], n, replace=len(lists[t]) < n) for t in tasks])
+
+    def _pick_trials(self, generator: np.random.Generator, tasks: Sequence[int], k: int) -> np.ndarray:
+        picked = self._pick(generator, self._own_trials, tasks, k)
+        order = np.argsort(self._attempt[picked], axis=1, kind="stable")
+        return np.take_along_axis(picked, order, axis=1)
+
+    def _pick_queries(self, generator: np.random.Generator, tasks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        from_trials = generator.random((len(tasks), self.config.queries)) < self.config.trial_queries
+        episodes = np.empty(from_trials.shape, dtype=int)
+        for row, task in enumerate(tasks):
+            demonstrations, trials = self._own_demonstrations[task], self._own_trials[task]
+            for column, trial in enumerate(from_trials[row]):
+                pool = trials if len(trials) and (trial or len(demonstrations) == 0) else demonstrations
+                episodes[row, column] = pool[generator.integers(len(pool))]
+        # The last observation of an episode has no action.
+        steps = (generator.random(episodes.shape) * (self._table.lengths[episodes] - 1)).astype(int)
+        return episodes, steps + self._table.first[episodes]
+
+
+class _NumberedTasks(torch.utils.data.Dataset):
+    """(task number, family number) pairs, the form that learn2learn's transforms read."""
+
+    def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return self._pairs[index]
+
+
+def _task_numbers(samples: Sequence[tuple[int, int]]) -> list[int]:
+    return [number for number, _ in samples]
+
+
+def shifted(observations: np.ndarray, shift: np.ndarray, layout: ObservationLayout) -> np.ndarray:
+    """Observations (..., O) of a world moved by `shift` (..., D); absent places stay absent."""
+    moved = observations.copy()
+    for point in layout.points:
+        place = observations[..., point : point + layout.dimensions]
+        present = place.any(axis=-1, keepdims=True)
+        moved[..., point : point + layout.dimensions] = np.where(present, place + shift, place)
+    return moved

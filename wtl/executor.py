@@ -1,0 +1,111 @@
+"""Independent units of work on the cores of this machine; another executor is another machine.
+
+A unit is a picklable function call that writes its own result to disk. The outcome does not depend
+on the number of workers, because units are cut before they are handed out and each brings its own
+seeds. A worker that dies is replaced and its units are done again. Free of torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Protocol, TypeVar
+
+Unit = TypeVar("Unit")
+Result = TypeVar("Result")
+
+_RETRIES = 3
+
+
+class Executor(Protocol):
+    """Where units of work are done."""
+
+    def map(self, function: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[tuple[int, Result]]:
+        """Yield (index of the unit, result) as the units finish, in any order."""
+        ...
+
+    def close(self) -> None:
+        """Let the workers go."""
+        ...
+
+
+class SerialExecutor:
+    """Everything in this process: for tests, debugging and tiny jobs."""
+
+    def map(self, function: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[tuple[int, Result]]:
+        """See `Executor.map`; units run in order."""
+        for index, unit in enumerate(units):
+            yield index, function(unit)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class LocalExecutor:
+    """Worker processes on this machine, one thread each; started on first use, kept between stages."""
+
+    def __init__(self, workers: int = 0) -> None:
+        self._workers = workers or len(os.sched_getaffinity(0))
+        self._pool: ProcessPoolExecutor | None = None
+
+    def _start(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Spawned, not forked: neither torch's threads nor EGL contexts survive a fork.
+            self._pool = ProcessPoolExecutor(self._workers, multiprocessing.get_context("spawn"), _one_thread)
+            with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"):
+                for future in [self._pool.submit(os.getpid) for _ in range(self._workers)]:
+                    future.result()
+        return self._pool
+
+    def map(self, function: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[tuple[int, Result]]:
+        """See `Executor.map`. Raises what a unit raised; RuntimeError if a unit kills its worker again and again."""
+        left = dict(enumerate(units))
+        deaths = 0
+        while left:
+            pool = self._start()
+            futures = {pool.submit(function, unit): index for index, unit in left.items()}
+            try:
+                for future in as_completed(futures):
+                    result = future.result()
+                    index = futures[future]
+                    del left[index]
+                    yield index, result
+            except BrokenProcessPool as error:
+                self._pool = None
+                deaths += 1
+                if deaths > _RETRIES:
+                    raise RuntimeError(f"a worker died {deaths} times; {len(left)} units are not done") from error
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Stop the workers, without waiting for queued units."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+def _one_thread() -> None:
+    # Each worker has one core; a second thread of torch or BLAS would only steal from its neighbour.
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

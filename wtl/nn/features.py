@@ -1,0 +1,63 @@
+"""What a network sees of an observation: places, places relative to one another, the other numbers."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from wtl.task import ObservationLayout
+
+_LIMIT = 5.0  # standard deviations; a place off the map must not drown the rest
+
+
+class ObservationFeatures(nn.Module):
+    """(..., O) observations -> (..., size) normalised features, absent places as zeros."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, layout: ObservationLayout) -> None:
+        super().__init__()
+        self.layout = layout
+        self.pairs = list(itertools.combinations(range(len(layout.points)), 2))
+        self.vectors = len(layout.points) + len(self.pairs)
+        self.size = self.vectors * layout.dimensions + len(layout.scalars)
+        self.register_buffer("mean", torch.zeros(self.size))
+        self.register_buffer("deviation", torch.ones(self.size))
+
+    def _raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        size = self.layout.dimensions
+        places = torch.stack([x[..., p : p + size] for p in self.layout.points], dim=-2)
+        here = places.abs().sum(-1) > 0
+        first, second = [a for a, _ in self.pairs], [b for _, b in self.pairs]
+        vectors = torch.cat([places, places[..., second, :] - places[..., first, :]], dim=-2)
+        present = torch.cat([here, here[..., first] & here[..., second]], dim=-1)
+        scalars = x[..., list(self.layout.scalars)]
+        mask = torch.cat([present.repeat_interleave(size, dim=-1), torch.ones_like(scalars, dtype=torch.bool)], -1)
+        return torch.cat([vectors.flatten(-2), scalars], dim=-1), mask
+
+    def fit(self, observations_NO: Tensor) -> None:
+        """Take mean and deviation from data; each coordinate of the same vector keeps one deviation."""
+        raw, mask = self._raw(observations_NO)
+        count = mask.sum(0).clamp(min=1)
+        mean = (raw * mask).sum(0) / count
+        deviation = (((raw - mean) * mask).square().sum(0) / count).sqrt()
+        size = self.vectors * self.layout.dimensions
+        together = deviation[:size].unflatten(0, (self.vectors, -1)).square().mean(-1).sqrt()
+        deviation[:size] = together.repeat_interleave(self.layout.dimensions)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation.clamp(min=0.02))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(..., O) -> (..., size)."""
+        raw, mask = self._raw(observations)
+        return ((raw - self.mean) / self.deviation).clamp(-_LIMIT, _LIMIT) * mask
+
+    def relative(self, goal: Tensor, observations: Tensor) -> Tensor:
+        """(..., G) a place and (..., O) -> (..., points x D): the place as seen from hand and objects."""
+        size = self.layout.dimensions
+        scale = self.deviation[: len(self.layout.points) * size]
+        places = torch.cat([observations[..., p : p + size] for p in self.layout.points], dim=-1)
+        return ((goal.repeat(*[1] * (goal.dim() - 1), len(self.layout.points)) - places) / scale).clamp(-_LIMIT, _LIMIT)

@@ -1,0 +1,101 @@
+"""What trial and retrial policy share: a context network that imitates experts, saved, loaded and acting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from wtl.batch import Batch, segments_of
+from wtl.episode import Context
+from wtl.learner import Losses, load_weights, read_policy, save_policy, spec_from_json, spec_to_json
+from wtl.nn.acting import ActingConfig, MixtureActor
+from wtl.nn.mixture import Mixture
+from wtl.nn.network import ContextNetwork, NetworkConfig, Reading
+from wtl.task import FamilySpec
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """A context policy: its network, its behaviour, its losses."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    acting: ActingConfig = field(default_factory=ActingConfig)
+    belief_weight: float = 1.0
+    """Of the auxiliary loss on the hidden goal; the pilot used .3 without feeding the belief to the actor."""
+
+
+class ContextPolicy:
+    """A trainable improver over a `ContextNetwork`; subclasses say which contexts they read."""
+
+    method: str
+
+    def __init__(self, config: PolicyConfig, spec: FamilySpec, frames: int, source: str = "untrained") -> None:
+        self.config, self.spec, self.frames = config, spec, frames
+        self._source = source
+        self.network = ContextNetwork(config.network, spec)
+
+    @property
+    def source(self) -> str:
+        """See `Improver.source`."""
+        return self._source
+
+    def readable(self, context: Context) -> Context:
+        """The context as this policy reads it. Raises ValueError for one that it cannot read."""
+        raise NotImplementedError
+
+    def fit_features(self, observations_NO: Tensor) -> None:
+        """See `Learner.fit_features`."""
+        self.network.features.fit(observations_NO)
+
+    def loss(self, batch: Batch) -> Losses:
+        """See `Learner.loss`: likelihood of the expert's actions, and the hidden goal as a side task."""
+        assert batch.segments is not None
+        reading = self.network.read(batch.segments)
+        mixture = self.network.answer(reading, batch.observations_BQO)
+        action = -mixture.log_probability(batch.labels_BQA).mean()
+        belief = self.network.belief_error(reading.belief_BG, batch.goal_BG)
+        return Losses(action + self.config.belief_weight * belief, action, belief)
+
+    @torch.inference_mode()
+    def actor(self, contexts: Sequence[Context], seeds: Sequence[int]) -> MixtureActor:
+        """See `Improver.actor`. Contexts are encoded here, once for the episode."""
+        self.network.eval()
+        readable = [self.readable(context) for context in contexts]
+        reading = self.network.read(segments_of(readable, self.frames, self.spec.reward_scale))
+
+        def answer(rows: Tensor, observations_RO: Tensor) -> Mixture:
+            offers = tuple((k[rows], v[rows]) for k, v in reading.offers)
+            chosen = Reading(offers, reading.belief_BG[rows])
+            mixture = self.network.answer(chosen, observations_RO[:, None])
+            return Mixture(mixture.logits_M[:, 0], mixture.means_MA[:, 0], mixture.log_deviations_MA[:, 0])
+
+        return MixtureActor(self.config.acting, answer, seeds)
+
+    def save(self, directory: Path) -> None:
+        """Write the policy's folder."""
+        settings = {"config": asdict(self.config), "spec": spec_to_json(self.spec), "frames": self.frames}
+        save_policy(directory, self.method, self.network, settings)
+
+    @classmethod
+    def from_description(cls, directory: Path, content: Mapping[str, Any]) -> Self:
+        """The policy that `save` wrote. Raises ValueError if it does not fit."""
+        config = PolicyConfig(
+            NetworkConfig(**content["config"]["network"]),
+            ActingConfig(**content["config"]["acting"]),
+            content["config"]["belief_weight"],
+        )
+        source = f"{cls.method} {content['sha256'][:12]}"
+        policy = cls(config, spec_from_json(content["spec"]), content["frames"], source)
+        load_weights(directory, policy.network)
+        return policy
+
+    def start_from(self, directory: Path) -> None:
+        """Take the weights of a saved policy of the same make."""
+        if read_policy(directory)["method"] != self.method:
+            raise ValueError(f"{directory} is no {self.method} policy, so a {self.method} policy cannot start from it")
+        load_weights(directory, self.network)
