@@ -71,7 +71,7 @@ class MetaWorldEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         self.sawyer = _make_sawyer(name, reward_function_version=reward_version, **extra)
         if fast and not render:
             self.sawyer = accelerate(self.sawyer)
-        self.policy = ENV_POLICY_MAP[name]()
+        self.policy: Any = ENV_POLICY_MAP[name]()  # type: ignore[abstract]
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (_VISIBLE,), np.float64)
         self.action_space = self.sawyer.action_space
         self.full_observation = np.zeros(39)
@@ -118,7 +118,9 @@ class MetaWorldFamily:
 
     def __post_init__(self) -> None:
         if self.name not in ALL_V3_ENVIRONMENTS:
-            raise ValueError(f"unknown Meta-World family {self.name!r}; `wtl tasks` lists all {len(splits.ALL_FAMILIES)}")
+            raise ValueError(
+                f"unknown Meta-World family {self.name!r}; `wtl tasks` lists all {len(splits.ALL_FAMILIES)}"
+            )
 
     @property
     def spec(self) -> FamilySpec:
@@ -219,6 +221,7 @@ class _Drawer:
         self._environment: Any = _make_sawyer(name)
         self._environment._set_task_called = True
         self._environment.do_simulation = lambda *_: None
+        self._environment._get_curr_obs_combined_no_goal = lambda: np.zeros(18)
         self.space = self._environment._random_reset_space
 
     def official(self, count: int) -> list[np.ndarray]:
@@ -297,7 +300,9 @@ def benchmark(
     train_vectors = official_rand_vecs(train, seed)
     test_vectors = official_rand_vecs(test, seed + single)
 
-    def tasks(names: Sequence[str], official: dict[str, list[np.ndarray]], count: int, split: Split) -> tuple[Task, ...]:
+    def tasks(
+        names: Sequence[str], official: dict[str, list[np.ndarray]], count: int, split: Split
+    ) -> tuple[Task, ...]:
         return tuple(
             task for name in names for task in families[name].tasks_from(official.get(name, []), count, seed, split)
         )

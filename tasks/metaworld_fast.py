@@ -1,13 +1,14 @@
 """Meta-World 3.1.1 environments that step two to three times as fast, with the very same bits coming out.
 
 ``accelerate(env)`` gives one environment a faster class; stock environments beside it stay stock. Nothing is
-approximated: physics is the same sequence of MuJoCo calls, and reward functions are the families' own, run in a
+approximated: physics does the same arithmetic, and reward functions are the families' own, run in a
 namespace of faster primitives (``metaworld_fast_rewards``). What goes is overhead: contacts as Python objects, names
 looked up at every access, scipy's array-API layer, the second of two resets, resets that were simulated before.
 
-Trap: post-reset states are remembered per task. Who changes ``env.model`` by hand (masses, sizes) must call
-``forget_resets(env)``. Forces nobody in Meta-World reads (``cfrc_ext``, ``cacc``) are not computed, and contacts are
-those of the previous step until the first step after a remembered reset.
+Trap: post-reset states are remembered per task, and a step builds on contacts of the one before. Who changes
+``env.model`` by hand (masses, sizes, positions) must call ``forget_resets(env)`` after each change. Forces nobody in
+Meta-World reads (``cfrc_ext``, ``cacc``) are not computed; after a remembered reset ``data.contact`` is that of the
+previous step until the next one, and goal markers may be drawn elsewhere than stock draws them until then.
 
 Source: metaworld/sawyer_xyz_env.py of Meta-World 3.1.1; tests/test_metaworld_fast.py compares bit by bit.
 """
@@ -18,7 +19,7 @@ import ctypes
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from math import sqrt
 from typing import Any
@@ -37,12 +38,14 @@ CACHED_RESETS = 64
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _POSITION_STAGE = int(mujoco.mjtStage.mjSTAGE_POS)
-_step, _forward, _forward_skip, _euler = mujoco.mj_step, mujoco.mj_forward, mujoco.mj_forwardSkip, mujoco.mj_Euler
-_make_constraint = mujoco.mj_makeConstraint
+_step, _forward, _forward_skip = mujoco.mj_step, mujoco.mj_forward, mujoco.mj_forwardSkip
+_make_constraint, _euler = mujoco.mj_makeConstraint, mujoco.mj_Euler
 _check_position, _check_velocity, _check_acceleration = mujoco.mj_checkPos, mujoco.mj_checkVel, mujoco.mj_checkAcc
+_subtract = np.subtract
 _HALF = np.full(3, 0.5)
 _DOUBLE = np.dtype(np.float64)
-_clip = np._core.umath.clip  # what np.clip calls in the end, without three layers of Python above it
+# What np.clip calls in the end, without three layers of Python above it.
+_clip: Any = np._core.umath.clip  # type: ignore[attr-defined]
 
 
 def accelerate(env: SawyerXYZEnv, *, rewards: bool = True) -> SawyerXYZEnv:
@@ -59,7 +62,7 @@ def accelerate(env: SawyerXYZEnv, *, rewards: bool = True) -> SawyerXYZEnv:
         raise TypeError(f"accelerate expects a Meta-World SawyerXYZEnv, got {type(env).__name__}; pass env.unwrapped")
     if not _supported():
         return env
-    family = type(env)._family if isinstance(env, FastEnv) else type(env)
+    family: Any = type(env)._family if isinstance(env, FastEnv) else type(env)
     env.__class__ = _fast_class(family, rewards)
     env._bind()  # type: ignore[attr-defined]
     return env
@@ -85,14 +88,21 @@ def _supported() -> bool:
     return installed == SUPPORTED_VERSION
 
 
-@lru_cache(maxsize=None)
-def _fast_class(family: type[SawyerXYZEnv], rewards: bool) -> type[FastEnv]:
+@cache
+def _fast_class(family: Any, rewards: bool) -> type[FastEnv]:
     """The fast subclass of ``family``, made once per process."""
     members: dict[str, Any] = {"_family": family, "_rewards": rewards, "__doc__": family.__doc__}
-    fast = type(family.__name__, (FastEnv, family), {**members, "__module__": family.__module__})
+    fast: Any = type(family.__name__, (FastEnv, family), {**members, "__module__": family.__module__})
     for name, member in rewards_.translated(family, fast, rewards).items():
         setattr(fast, name, member)
+    fast._recorder = type(family.__name__, (fast,), {"__setattr__": _record, "__module__": family.__module__})
     return fast
+
+
+def _record(env: FastEnv, name: str, value: Any) -> None:
+    """``__setattr__`` of an environment while it is reset: notes which attributes a reset assigns."""
+    env._fast.written.add(name)
+    env.__dict__[name] = value
 
 
 def _restore(family: type[SawyerXYZEnv], rewards: bool, state: Any) -> SawyerXYZEnv:
@@ -121,7 +131,7 @@ class _Bound:
 
     def __init__(self, env: SawyerXYZEnv) -> None:
         model, data = env.model, env.data
-        self.data = data
+        self.model, self.data = model, data  # kept alive: views and addresses point into them
         self.qpos = data.qpos
         self.ctrl, self.mocap_quat = data.ctrl, data.mocap_quat
         self.mocap_pos = data.mocap_pos.reshape(-1)
@@ -138,7 +148,8 @@ class _Bound:
         self.sites = {model.site(i).name: data.site(i).xpos for i in range(model.nsite)}
         self.named = rewards_.NamedViews(model, data)
         self.space: Any = None
-        self.low = self.high = np.empty(0)
+        self.low: np.ndarray = np.empty(0)
+        self.high: np.ndarray = np.empty(0)
         self.mocap_low, self.mocap_high = env.mocap_low.tolist(), env.mocap_high.tolist()
         self.diff = np.empty(3)
         self.pair = np.empty(2)
@@ -149,8 +160,8 @@ class _Bound:
         self.position: bytes | None = None
         self.arrays = [model.body_pos, model.site_pos, *_derived_arrays(data)]
         self.state = np.empty(mujoco.mj_stateSize(model, _STATE))
+        self.written: set[str] = set()
         self.resets: OrderedDict[Any, _Reset] = OrderedDict()
-
 
     def advance(self, model: mujoco.MjModel, data: mujoco.MjData, frames: int) -> None:
         """``frames`` times ``mj_step`` and one ``mj_forward``, the forward not skippable: it sets the warm start.
@@ -235,6 +246,7 @@ class FastEnv(SawyerXYZEnv):
 
     _family: type[SawyerXYZEnv]
     _rewards: bool
+    _recorder: type[FastEnv]
     _fast: _Bound
 
     def _bind(self) -> None:
@@ -279,6 +291,7 @@ class FastEnv(SawyerXYZEnv):
     def set_xyz_action(self, action: Any) -> None:
         """Move the mocap body by ``action``, (3,) in units of ``action_scale`` metres, within its bounds."""
         fast = self._fast
+        action = np.asarray(action)
         # The product keeps the action's own precision, as stock does: float32 actions move by float32 amounts.
         if action.dtype is _DOUBLE:
             scale = self.action_scale
@@ -323,29 +336,33 @@ class FastEnv(SawyerXYZEnv):
     def _get_site_pos(self, site_name: str) -> Any:
         return self._fast.sites[site_name].copy()
 
-    def _get_curr_obs_combined_no_goal(self) -> Any:
+    def _observe(self, observation: np.ndarray) -> None:
+        """Write hand, gripper and objects into the first 18 numbers of ``observation``, zeros before."""
         fast = self._fast
-        observation = np.zeros(18)
         observation[:3] = fast.hand
-        apart = np.subtract(fast.right_claw, fast.left_claw, fast.diff)
+        apart = _subtract(fast.right_claw, fast.left_claw, fast.diff)
         opened = sqrt(apart.dot(apart)) / 0.1
-        observation[3] = 0.0 if opened < 0.0 else 1.0 if opened > 1.0 else opened
+        observation[3] = opened if opened < 1.0 else 1.0
         position, quaternion = self._get_pos_objects(), self._get_quat_objects()
-        observation[4:7] = position[:3]
-        observation[7:11] = quaternion[:4]
-        if len(position) > 3:
-            observation[11:14] = position[3:]
-            observation[14:18] = quaternion[4:]
+        if len(position) == 3:
+            observation[4:7] = position
+            observation[7:11] = quaternion
+        else:
+            observation[4:7], observation[11:14] = position[:3], position[3:]
+            observation[7:11], observation[14:18] = quaternion[:4], quaternion[4:]
+
+    def _get_curr_obs_combined_no_goal(self) -> Any:
+        observation = np.zeros(18)
+        self._observe(observation)
         return observation
 
     def _get_obs(self) -> Any:
-        now = self._get_curr_obs_combined_no_goal()
         observation = np.zeros(39)
-        observation[:18] = now
+        self._observe(observation)
         observation[18:36] = self._prev_obs
         if not self._partially_observable:
             observation[36:] = self._get_pos_goal()
-        self._prev_obs = now
+        self._prev_obs = observation[:18].copy()
         return observation
 
     @property
@@ -369,7 +386,7 @@ class FastEnv(SawyerXYZEnv):
         if not (left and right):
             return False
         force, address = data.efc_force, data.contact.efc_address
-        return bool(0 < sum(force[address[i]] for i in left) and 0 < sum(force[address[i]] for i in right))
+        return bool(sum(force[address[i]] for i in left) > 0 and sum(force[address[i]] for i in right) > 0)
 
     # ---- resetting -------------------------------------------------------------------------------------------
 
@@ -401,13 +418,8 @@ class FastEnv(SawyerXYZEnv):
         """
         fast = self._fast
         before = type(self)
-        written: dict[str, None] = {}
-
-        def record(env: Any, name: str, value: Any) -> None:
-            written[name] = None
-            env.__dict__[name] = value
-
-        self.__class__ = type(before.__name__, (before,), {"__setattr__": record})
+        fast.written.clear()
+        self.__class__ = before._recorder
         try:
             fast.skip_simulation = True
             self.reset_model()
@@ -420,7 +432,7 @@ class FastEnv(SawyerXYZEnv):
             fast.skip_simulation = False
             object.__setattr__(self, "__class__", before)
         mujoco.mj_getState(self.model, self.data, fast.state, _STATE)
-        attributes = {name: _owned(self.__dict__[name]) for name in written}
+        attributes = {name: _owned(self.__dict__[name]) for name in fast.written}
         return _Reset(observation, fast.state.copy(), [array.copy() for array in fast.arrays], attributes)
 
     def _restore_reset(self, known: _Reset) -> None:
@@ -440,7 +452,7 @@ def _owned(value: Any) -> Any:
 
 
 def _is_view_of_mujoco(array: np.ndarray) -> bool:
-    base = array.base
+    base: Any = array.base
     while isinstance(base, np.ndarray):
         base = base.base
     return base is not None

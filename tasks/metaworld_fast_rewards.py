@@ -25,6 +25,7 @@ from metaworld.utils import reward_utils
 from scipy.spatial.transform import _rotation_cy
 
 _float64 = np.float64
+_ndarray = np.ndarray
 _DOUBLE = np.dtype(np.float64)
 _LONG_TAIL = float(np.sqrt(1 / 0.1 - 1))
 _NAN = float("nan")
@@ -33,10 +34,11 @@ _GAUSSIAN = float(np.sqrt(-2 * np.log(0.1)))
 
 def norm(x: Any, ord: int | None = None) -> Any:
     """``np.linalg.norm`` of a float64 vector or scalar: the same dot product (BLAS) and square root."""
-    if type(x) is _float64:
+    if type(x) is _ndarray:
+        if x.dtype is _DOUBLE and (ord is None or ord == 2):
+            return _float64(sqrt(x.dot(x)))
+    elif type(x) is _float64:
         return _float64(sqrt(x * x))
-    if x.dtype is _DOUBLE and (ord is None or ord == 2):
-        return _float64(sqrt(x.dot(x)))
     return np.linalg.norm(x, ord=ord)
 
 
@@ -49,7 +51,11 @@ def clip(a: Any, a_min: Any, a_max: Any, **options: Any) -> Any:
 
 
 def tolerance(
-    x: Any, bounds: Any = (0.0, 0.0), margin: Any = 0.0, sigmoid: Any = "gaussian", value_at_margin: float = 0.1
+    x: Any,
+    bounds: Any = (0.0, 0.0),
+    margin: Any = 0.0,
+    sigmoid: Any = "gaussian",
+    value_at_margin: float = 0.1,
 ) -> Any:
     """``reward_utils.tolerance`` of a scalar; what it is not written for goes to the original."""
     if isinstance(x, float) and value_at_margin == 0.1:
@@ -167,7 +173,9 @@ def _caging_in_two_widths(grip_margin: float, xz_thresh: float) -> Callable[...,
 
 def _caging_of_pick_place(self: Any, action: Any, obj_pos: Any, **unused: Any) -> Any:
     caging_xz, pads = _caging_xz_and_pads(self, obj_pos, 0.005)
-    caging = hamacher_product(hamacher_product(*[long_tail(pad, 0.015, 0.05, margin) for pad, margin in pads]), caging_xz)
+    caging = hamacher_product(
+        hamacher_product(*[long_tail(pad, 0.015, 0.05, margin) for pad, margin in pads]), caging_xz
+    )
     gripping = min(max(0, action[-1]), 1) if caging > 0.97 else 0.0
     return (hamacher_product(caging, gripping) + caging) / 2
 
@@ -221,7 +229,7 @@ def _quaternion() -> Callable[[Any], Any]:
 class FastRotation:
     """Stand-in for ``scipy.spatial.transform.Rotation`` in ``from_matrix(m).as_quat()``."""
 
-    __slots__ = ("quaternion",)
+    quaternion: Any
     _convert = staticmethod(_quaternion())
 
     @classmethod
@@ -307,7 +315,7 @@ def _undecorated(function: FunctionType) -> FunctionType:
     return function
 
 
-def _translate(function: FunctionType, family: type, fast: type) -> FunctionType:
+def _translate(function: Any, family: type, fast: type) -> FunctionType:
     """``function`` with fast primitives for its globals, and ``_fast_data`` wherever it says ``data``."""
     code = function.__code__
     code = code.replace(co_names=tuple("_fast_data" if name == "data" else name for name in code.co_names))
@@ -327,7 +335,9 @@ def _near(radius: float | None = None, scale: Any = None, offset: Any = None) ->
 
     def success(env: Any, obs: Any) -> bool:
         error = (obs[4:7] if offset is None else obs[4:7] + offset) - env._target_pos
-        return bool(norm(error if scale is None else error * scale) <= (env.TARGET_RADIUS if radius is None else radius))
+        return bool(
+            norm(error if scale is None else error * scale) <= (env.TARGET_RADIUS if radius is None else radius)
+        )
 
     return success
 

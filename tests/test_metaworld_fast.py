@@ -12,7 +12,6 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import metaworld
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     from metaworld.policies import ENV_POLICY_MAP
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
@@ -35,7 +34,11 @@ def draw_tasks(stock: SawyerXYZEnv, count: int = 1, partially_observable: bool =
     tasks = []
     for _ in range(count):
         stock.reset()
-        data = {"rand_vec": stock._last_rand_vec, "env_cls": family, "partially_observable": partially_observable}
+        data = {
+            "rand_vec": stock._last_rand_vec,
+            "env_cls": family,
+            "partially_observable": partially_observable,
+        }
         tasks.append(Task(name, pickle.dumps(data)))
     stock._freeze_rand_vec, stock.seeded_rand_vec = True, False
     return tasks
@@ -48,7 +51,17 @@ def bits(value: Any) -> tuple[str, bytes]:
 
 
 def assert_same_state(stock: SawyerXYZEnv, fast: SawyerXYZEnv, where: str) -> None:
-    fields = ["qpos", "qvel", "qacc", "qacc_warmstart", "mocap_pos", "mocap_quat", "ctrl", "xpos", "geom_xmat"]
+    fields = [
+        "qpos",
+        "qvel",
+        "qacc",
+        "qacc_warmstart",
+        "mocap_pos",
+        "mocap_quat",
+        "ctrl",
+        "xpos",
+        "geom_xmat",
+    ]
     if "step" in where:
         # In push and push-back the stock goal marker stands, until the first step, at the height the object had at
         # the end of the *previous* episode: it is drawn there and read by nobody.
@@ -204,7 +217,7 @@ def test_state_changed_by_hand_between_steps() -> None:
     (task,) = draw_tasks(stock, 1)
     drive(stock, fast, task, "expert", 10)
     for env in (stock, fast):
-        qpos, qvel = env.get_env_state()
+        qpos, _ = env.get_env_state()
         qpos[9:12] += 0.03
         env.data.qpos[:] = qpos
     for env in (stock, fast):
@@ -267,3 +280,22 @@ def test_other_version_warns_once_and_leaves_the_environment(monkeypatch: pytest
 def test_wrappers_are_refused() -> None:
     with pytest.raises(TypeError, match=r"env\.unwrapped"):
         accelerate(object())  # type: ignore[arg-type]
+
+
+def test_subclasses_keep_what_they_override() -> None:
+    base = ALL_V3_ENVIRONMENTS["push-v3"]
+
+    class Doubled(base):  # type: ignore[misc, valid-type]
+        def compute_reward(self, action: Any, obs: Any) -> Any:
+            reward, *rest = super().compute_reward(action, obs)
+            return (2 * reward, *rest)
+
+    stock, fast = base(), accelerate(Doubled())
+    (task,) = draw_tasks(stock, 1)
+    for env in (stock, fast):
+        env.set_task(task)
+        env.reset()
+    for _ in range(5):
+        reward, reward_fast = stock.step([0.1, 0.2, -1, 1])[1], fast.step([0.1, 0.2, -1, 1])[1]
+        assert reward_fast == 2 * reward
+        assert_same_state(stock, fast, "step of a subclass")

@@ -137,7 +137,9 @@ def segments_of(contexts: Sequence[Context], frames: int, reward_scale: float) -
         raise ValueError(f"all contexts of a batch must have the same parts, got {sorted(parts)}; split the batch")
     has_demonstration, trials = parts.pop()
     if not has_demonstration and trials == 0:
-        raise ValueError("a context without demonstration and trials holds nothing to read; use a method without context")
+        raise ValueError(
+            "a context without demonstration and trials holds nothing to read; use a method without context"
+        )
     rows = [((c.demonstration,) if c.demonstration else ()) + c.trials for c in contexts]
     table = EpisodeTable([t for row in rows for t in row], reward_scale)
     index = np.arange(len(table.lengths)).reshape(len(contexts), -1)
@@ -207,7 +209,9 @@ class MetaBatches:
                 raise ValueError(f"task {name} has no demonstration of another task in regime `{self.regime}`")
         low, high = self._trials_in_context
         self._tasksets = {
-            k: self._make_taskset(k, [(i, task_of[name].family) for i, name in enumerate(names) if len(own[name][1]) >= k])
+            k: self._make_taskset(
+                k, [(i, task_of[name].family) for i, name in enumerate(names) if len(own[name][1]) >= k]
+            )
             for k in range(low, high + 1)
         }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,12 +42,18 @@ def _pipeline(config: str, overrides: list[str] | None) -> Iterator[Pipeline]:
         pipeline.close()
 
 
+def _present(pipeline: Pipeline) -> None:
+    from wtl.present import present
+
+    present(pipeline.plan, console)
+
+
 @app.command()
 def run(config: ConfigName, overrides: Overrides = None) -> None:
     """Everything: collect, train, evaluate, report. Complete stages are skipped, cut ones go on."""
     with _pipeline(config, overrides) as pipeline:
         pipeline.all_stages()
-        pipeline.report()
+        _present(pipeline)
 
 
 @app.command()
@@ -85,7 +90,7 @@ def train_retrial(config: ConfigName, overrides: Overrides = None, only: Round =
     """Stage: the retrial policy, the learned improvement operator (default: all rounds whose trials are there)."""
     with _pipeline(config, overrides) as pipeline:
         for number in _rounds(pipeline, only):
-            if only is None and number and not pipeline.trials(number).finished():
+            if only is None and number and not pipeline.plan.trials(number).finished():
                 break
             pipeline.train_retrial(number)
 
@@ -102,7 +107,7 @@ def evaluate(config: ConfigName, overrides: Overrides = None) -> None:
     """Stage: method, controls and baselines on one fixed list of entries; then the report."""
     with _pipeline(config, overrides) as pipeline:
         pipeline.evaluate()
-        pipeline.report()
+        _present(pipeline)
 
 
 @app.command()
@@ -141,11 +146,12 @@ def video(
     """Demonstration, trial and retrials of one entry of the evaluation, side by side."""
     if style not in ("auto", "camera", "sketch"):
         raise ValueError(f"--style must be auto, camera or sketch, got {style!r}")
+    from wtl.present import clips
     from wtl.video import write_video
 
     with _pipeline(config, overrides) as pipeline:
-        pipeline.evaluation.require()
-        write_video(pipeline.clips(entry, style), out)  # type: ignore[arg-type]
+        pipeline.plan.evaluation.require()
+        write_video(clips(pipeline.plan, entry, style), out)  # type: ignore[arg-type]
         console.print(f"wrote {out}")
 
 
@@ -172,7 +178,6 @@ def main() -> None:
     """Entry point: every foreseen mistake is one sentence and exit code 2."""
     # Two cores are the common case; busy-waiting threads would starve the thread that makes batches.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _quiet_imports()
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
@@ -181,10 +186,3 @@ def main() -> None:
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         console.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
-
-
-def _quiet_imports() -> None:
-    # gym, which learn2learn drags in, prints a notice at import; it is not used here.
-    warnings.filterwarnings("ignore", module="gym|learn2learn|torchvision")
-
-

@@ -50,7 +50,9 @@ class TrialsConfig:
     """Sessions a task in each round."""
     attempts: int = 2
     """Retrials in a session of later rounds."""
-    horizon_steps: int = 500
+    horizons_steps: tuple[int, ...] = (500,)
+    """Taken in turns by the units of work: short trials are cheap, but the operator must also have met the
+    long ones of the evaluation, or it cannot read them."""
     after_success_steps: int = 5
     unit_episodes: int = 25
     keep_states: bool = True
@@ -95,7 +97,9 @@ def _demonstration_unit(unit: _DemonstrationUnit) -> int:
     for copy in range(unit.config.per_task):
         episodes += demonstrate(unit.family, unit.tasks, unit.config, seed_for(unit.seed, copy))
     if not episodes:
-        raise ValueError(f"the expert of {unit.family.spec.name} solved none of {len(unit.tasks)} tasks; nothing to show")
+        raise ValueError(
+            f"the expert of {unit.family.spec.name} solved none of {len(unit.tasks)} tasks; nothing to show"
+        )
     write_shard(unit.directory, unit.index, episodes)
     return len(episodes)
 
@@ -167,7 +171,9 @@ class DemonstrationShelf:
         if self._regime == "none":
             return [None] * count
         candidates = [
-            i for i in self._by_key.get(self._key(task), []) if self._store.records[i].task.parameters != task.parameters
+            i
+            for i in self._by_key.get(self._key(task), [])
+            if self._store.records[i].task.parameters != task.parameters
         ]
         if not candidates:
             raise ValueError(f"no demonstration for task {task.name} in regime `{self._regime}`")
@@ -199,7 +205,8 @@ class _TrialUnit:
 def _trial_unit(unit: _TrialUnit) -> int:
     from wtl.methods import load_policy
 
-    ending = Ending(unit.config.horizon_steps, unit.config.after_success_steps)
+    horizons = unit.config.horizons_steps
+    ending = Ending(horizons[unit.index % len(horizons)], unit.config.after_success_steps)
     contexts = first_contexts(unit.sessions)
     collected: list[Episode] = []
     for attempt in range(unit.attempts + 1):

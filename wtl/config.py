@@ -15,13 +15,11 @@ import omegaconf
 from omegaconf import OmegaConf
 
 from wtl.attempts import ExplorationConfig
-from wtl.batch import BatchConfig
 from wtl.collect import DemonstrationsConfig, TrialsConfig
 from wtl.evaluate import EvaluationConfig
 from wtl.methods.cloning import CloningConfig
 from wtl.methods.mil import MilConfig
 from wtl.nn.acting import ActingConfig
-from wtl.nn.network import NetworkConfig
 from wtl.nn.policy import PolicyConfig
 from wtl.task import Regime
 from wtl.train import TrainConfig
@@ -123,7 +121,9 @@ class RunConfig:
         readable = self.retrial.policy.network.max_trials
         wanted = max(self.retrial.first_trials_in_context, self.retrial.later_trials_in_context)
         if wanted > readable:
-            raise ValueError(f"retrial.*_trials_in_context is {wanted}, but retrial.policy.network.max_trials is {readable}")
+            raise ValueError(
+                f"retrial.*_trials_in_context is {wanted}, but retrial.policy.network.max_trials is {readable}"
+            )
 
 
 Config = TypeVar("Config")

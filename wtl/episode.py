@@ -18,7 +18,7 @@ Role = Literal["demonstration", "trial"]
 
 
 def _freeze(owner: object, name: str, dtype: type, shape: tuple[int | None, ...]) -> None:
-    array = np.asarray(getattr(owner, name), dtype=dtype)
+    array: np.ndarray = np.asarray(getattr(owner, name), dtype=dtype)
     fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
     if not fits:
         expected = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

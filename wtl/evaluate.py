@@ -8,7 +8,7 @@ they differ from it in nothing but what they take away. Units are resumable. Fre
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -197,7 +197,8 @@ def _play_method(unit: _Unit, trial: Improver, retrial: Improver | None) -> list
 
 
 def _play_baseline(unit: _Unit, name: str) -> list[EpisodeResult]:
-    from wtl.methods import load_policy, nearest_neighbour
+    from wtl.methods import load_policy
+    from wtl.methods.nearest import NearestNeighbour
 
     contexts = first_contexts(unit.entries.sessions)
     if name == "expert":
@@ -213,7 +214,7 @@ def _play_baseline(unit: _Unit, name: str) -> list[EpisodeResult]:
         )
         return unit.rows("expert", "", 0, episodes)
     if name == "nearest_neighbour":
-        improver: Improver = nearest_neighbour(unit.family.spec.layout)
+        improver: Improver = NearestNeighbour(unit.family.spec.layout)
     else:
         folder = {"cloning": unit.contestants.cloning, "mil": unit.contestants.mil}[name]
         assert folder is not None
@@ -256,9 +257,7 @@ def evaluate(
 ) -> tuple[EpisodeResult, ...]:
     """Play every entry, write `entries.json`, `families.json` and `episodes.csv`, and return the rows."""
     entries = make_entries(distribution, shelf, config, seed)
-    described = [
-        {"task": s.task.name, "demonstration": s.demonstration_name, "seed": s.seed} for s in entries.sessions
-    ]
+    described = [{"task": s.task.name, "demonstration": s.demonstration_name, "seed": s.seed} for s in entries.sessions]
     write_atomically(directory / "entries.json", json.dumps(described, indent=1).encode())
     hidden = {name: {"hidden_goal": f.spec.hidden_goal} for name, f in sorted(distribution.families.items())}
     write_atomically(directory / "families.json", json.dumps(hidden, indent=1).encode())
@@ -267,7 +266,11 @@ def evaluate(
         baselines=tuple(baselines), train_seed=train_seed,
     )  # fmt: skip
     units = [
-        make(path=directory / "units" / f"{i:05d}.csv", family=distribution.families[part.sessions[0].task.family], entries=part)
+        make(
+            path=directory / "units" / f"{i:05d}.csv",
+            family=distribution.families[part.sessions[0].task.family],
+            entries=part,
+        )
         for i, part in enumerate(_parts(entries, config.unit_entries))
     ]
     left = [unit for unit in units if not unit.path.is_file()]
@@ -287,8 +290,8 @@ def _parts(entries: EntryList, size: int) -> list[EntryList]:
         own = [i for i, s in enumerate(entries.sessions) if s.task.family == family]
         for piece in np.array_split(own, -(-len(own) // size)):
             parts.append(
-                EntryList(*(tuple(values[i] for i in piece) for values in (entries.sessions, entries.second, entries.wrong)))
+                EntryList(
+                    *(tuple(values[i] for i in piece) for values in (entries.sessions, entries.second, entries.wrong))
+                )
             )
     return parts
-
-

@@ -182,8 +182,7 @@ def _checked(
     tasks = range(len(strata)) if tasks is None else tasks
     if array.ndim != 1 or not (len(array) == len(strata) == len(tasks)):
         raise ValueError(
-            "values, strata and tasks must have one length, "
-            f"got {array.shape}, {len(strata)} and {len(tasks)}"
+            f"values, strata and tasks must have one length, got {array.shape}, {len(strata)} and {len(tasks)}"
         )
     if len(array) == 0:
         raise ValueError("there is nothing to average: no values")

@@ -87,7 +87,9 @@ def load_weights(directory: Path, network: nn.Module) -> None:
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{directory}/weights.safetensors cannot be read ({error}); train it again") from error
     except RuntimeError as error:
-        raise ValueError(f"{directory} is a checkpoint of another model: {str(error).splitlines()[-1].strip()}") from error
+        raise ValueError(
+            f"{directory} is a checkpoint of another model: {str(error).splitlines()[-1].strip()}"
+        ) from error
     if missing or unexpected:
         names = ", ".join([*missing, *unexpected][:3])
         raise ValueError(f"{directory} is a checkpoint of another model: {names} do not match")

@@ -105,9 +105,7 @@ def load_runs(runs: Iterable[Path]) -> dict[str, RunResults]:
     paths = list(runs)
     names = [path.resolve().name for path in paths]
     clash = len(set(names)) < len(names)
-    return {
-        str(path) if clash else name: load_run(path) for path, name in zip(paths, names, strict=True)
-    }
+    return {str(path) if clash else name: load_run(path) for path, name in zip(paths, names, strict=True)}
 
 
 def point(attempt: int, rows: Rows) -> Point:
@@ -231,9 +229,7 @@ def to_markdown(table: Table) -> str:
 
 
 def _to_rich(table: Table) -> rich.table.Table:
-    made = rich.table.Table(
-        title=table.title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    made = rich.table.Table(title=table.title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, name in enumerate(table.header):
         made.add_column(name, no_wrap=index < 2)
     for section in table.sections:
@@ -279,9 +275,7 @@ def _family_table(title: str, rows: Rows, hidden_goal_families: frozenset[str]) 
 
 def _run_table(mains: Sequence[tuple[str, Rows]]) -> Table:
     attempts = sorted({row.attempt for _, rows in mains for row in rows})
-    lines = [
-        (f"{title}: {rows[0].method}", *_success_cells(by_attempt(rows), attempts)) for title, rows in mains
-    ]
+    lines = [(f"{title}: {rows[0].method}", *_success_cells(by_attempt(rows), attempts)) for title, rows in mains]
     header = ("run", "n", *(f"attempt {attempt}" for attempt in attempts))
     return Table("runs compared: success of the main method in %", header, _frozen([lines]))
 

@@ -189,7 +189,7 @@ def roll_out(
     horizon = min(ending.horizon_steps, family.spec.horizon_steps)
     for step in range(horizon):
         if ask_expert or expert:
-            labels = np.stack([family.expert_action(environments[row]) for row in rows])
+            labels = np.stack([family.expert_action(environments[row]) for row in rows.tolist()])
         else:
             labels = np.full((len(rows), family.spec.action_size), np.nan)
         if isinstance(actor, Demonstrator):
@@ -200,7 +200,7 @@ def roll_out(
             bad = tasks[int(rows[~np.isfinite(actions).all(axis=1)][0])]
             raise ValueError(f"{source} gave an action that is not finite at step {step} of task {bad.name}")
         actions = np.clip(actions + process.step(rows), -1.0, 1.0).astype(np.float32)
-        for row, action, label in zip(rows, actions, labels, strict=True):
+        for row, action, label in zip(rows.tolist(), actions, labels, strict=True):
             record = records[row]
             observation, reward, _, _, info = environments[row].step(action)
             record.observations.append(observation)
@@ -215,7 +215,7 @@ def roll_out(
                 record.left -= 1
             elif record.successes[-1] and ending.after_success_steps is not None:
                 record.left = ending.after_success_steps
-        rows = np.array([row for row in rows if records[row].left is None or records[row].left > 0], dtype=int)
+        rows = np.array([row for row in rows.tolist() if records[row].left != 0], dtype=np.int64)
         if len(rows) == 0:
             break
     return [

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from wtl.episode import Episode, Trajectory
+from wtl.episode import Episode, Role, Trajectory
 from wtl.task import Task
 
 FIELDS = ("observations", "actions", "expert_actions", "rewards", "successes", "states")
@@ -35,7 +35,7 @@ class EpisodeRecord:
     """The line of the index that describes one episode."""
 
     task: Task
-    role: str
+    role: Role
     attempt: int
     seed: int
     source: str
@@ -72,8 +72,16 @@ def write_shard(directory: Path, index: int, episodes: Sequence[Episode]) -> Pat
     records = [
         asdict(
             EpisodeRecord(
-                e.task, e.role, e.attempt, e.seed, e.source, tuple(e.goal.tolist()), len(e.trajectory), e.states.shape[1],
-                e.trajectory.success, float(e.trajectory.rewards.sum(dtype=np.float64)),
+                e.task,
+                e.role,
+                e.attempt,
+                e.seed,
+                e.source,
+                tuple(e.goal.tolist()),
+                len(e.trajectory),
+                e.states.shape[1],
+                e.trajectory.success,
+                float(e.trajectory.rewards.sum(dtype=np.float64)),
             )
         )
         for e in episodes
@@ -164,10 +172,19 @@ class EpisodeStore:
         steps = slice(step, step + record.steps)
         trajectory = Trajectory(
             arrays["observations"][first : first + record.steps + 1],
-            arrays["actions"][steps], arrays["rewards"][steps], arrays["successes"][steps],
+            arrays["actions"][steps],
+            arrays["rewards"][steps],
+            arrays["successes"][steps],
         )
         states = arrays["states"][state : state + (record.steps + 1) * record.state_size]
         return Episode(
-            trajectory, record.task, record.role, record.attempt, record.seed, record.source,  # type: ignore[arg-type]
-            np.array(record.goal), arrays["expert_actions"][steps], states.reshape(record.steps + 1, record.state_size),
+            trajectory,
+            record.task,
+            record.role,
+            record.attempt,
+            record.seed,
+            record.source,
+            np.array(record.goal),
+            arrays["expert_actions"][steps],
+            states.reshape(record.steps + 1, record.state_size),
         )

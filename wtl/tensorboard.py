@@ -116,9 +116,7 @@ def _write_setting(place: Path, rows: Rows, hidden_goal_families: frozenset[str]
                     _write_difference(writer, "paired/main_minus_this", comparison)
 
 
-def _write_curve(
-    writer: SummaryWriter, attempts: Mapping[int, Rows], hidden_goal_families: frozenset[str]
-) -> None:
+def _write_curve(writer: SummaryWriter, attempts: Mapping[int, Rows], hidden_goal_families: frozenset[str]) -> None:
     for attempt, members in attempts.items():
         for group, grouped in groups(members, hidden_goal_families).items():
             name, here = _NAMES.get(group, f"families/{group}"), point(attempt, grouped)
@@ -156,10 +154,7 @@ def _write_hyper_parameters(writer: SummaryWriter, rows: Rows, hyper_parameters:
     for comparison in gains(rows):
         if comparison.after == main:
             metrics[f"final/gain_attempt_{comparison.after_attempt}"] = comparison.result.difference
-    shown = {
-        name: str(value).lower() if isinstance(value, bool) else value
-        for name, value in hyper_parameters.items()
-    }
+    shown = {name: str(value).lower() if isinstance(value, bool) else value for name, value in hyper_parameters.items()}
     writer.add_hparams(shown, metrics, run_name=".")
 
 
@@ -170,7 +165,7 @@ def _add_picture(writer: SummaryWriter, tag: str, path: Path) -> None:
     content = path.read_bytes()
     width, height = _picture_size(path, content)
     image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
-    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), 0)  # type: ignore[no-untyped-call]
+    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), 0)
 
 
 def _picture_size(path: Path, content: bytes) -> tuple[int, int]:

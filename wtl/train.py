@@ -66,7 +66,7 @@ def _prefetched(batches: MetaBatches, first: int, last: int) -> Iterator[Batch]:
         for step in range(first, last):
             try:
                 item: Batch | BaseException = batches(step)
-            except BaseException as error:  # noqa: BLE001  handed to the training thread, raised there
+            except BaseException as error:
                 item = error
             while not stop.is_set():
                 try:

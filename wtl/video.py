@@ -84,16 +84,16 @@ def _camera(family: TaskFamily, required: bool) -> gymnasium.Env[Any, Any] | Non
         environment = family.make_environment(render=True)
         environment.reset(options={"task": family.sample_tasks(1, 0, "validation")[0]})
         environment.render()
-    except Exception as error:  # noqa: BLE001  every GL stack fails in its own way, all mean "no camera here"
+    except Exception as error:
         if required:
-            raise RuntimeError(f"no camera on this machine ({error}); install libegl1, or use --style sketch") from error
+            raise RuntimeError(
+                f"no camera on this machine ({error}); install libegl1, or use --style sketch"
+            ) from error
         return None
     return environment
 
 
-def _clip(
-    family: TaskFamily, title: str, episode: Episode, camera: gymnasium.Env[Any, Any] | None, every: int
-) -> Clip:
+def _clip(family: TaskFamily, title: str, episode: Episode, camera: gymnasium.Env[Any, Any] | None, every: int) -> Clip:
     steps = range(0, len(episode.trajectory) + 1, every)
     if camera is None:
         frames = [_sketch(family.spec, episode, step) for step in steps]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from wtl.learner import read_policy
 from wtl.methods.cloning import Cloning
+from wtl.methods.mil import Mil
 from wtl.methods.retrial import RetrialPolicy
 from wtl.methods.trial import TrialPolicy
 from wtl.rollout import Improver
 
-_SAVED = {policy.method: policy for policy in (TrialPolicy, RetrialPolicy, Cloning)}
+_SAVED = {policy.method: policy for policy in (TrialPolicy, RetrialPolicy, Cloning, Mil)}
 
 
 def load_policy(directory: Path, expected: str | None = None) -> Improver:

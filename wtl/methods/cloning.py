@@ -56,7 +56,9 @@ class Cloning:
 
     def save(self, directory: Path) -> None:
         """Write the policy's folder."""
-        save_policy(directory, self.method, self.network, {"config": asdict(self.config), "spec": spec_to_json(self.spec)})
+        save_policy(
+            directory, self.method, self.network, {"config": asdict(self.config), "spec": spec_to_json(self.spec)}
+        )
 
     @classmethod
     def from_description(cls, directory: Path, content: Mapping[str, Any]) -> Cloning:

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import learn2learn
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
@@ -34,8 +33,8 @@ class MilConfig:
 
     width: int = 128
     components: int = 5
-    inner_lr: float = 0.05
-    """alpha of the paper; its loss is a squared error, ours a likelihood with steeper slopes."""
+    inner_lr: float = 0.1
+    """alpha of the paper, for its inner loss, the squared error; with a likelihood .03 is the limit and learns less."""
     inner_steps: int = 1
     """Gradient steps on the demonstration, the same in training and in acting."""
     first_order: bool = False
@@ -53,6 +52,8 @@ class Mil:
     def __init__(self, config: MilConfig, spec: FamilySpec, source: str = "untrained") -> None:
         self.config, self.spec, self._source = config, spec, source
         self.network = MlpNetwork(spec, config.width, config.components)
+        # What adapts: the features have nothing to learn, so they are computed once for all contexts.
+        self._body = nn.Sequential(self.network.trunk, self.network.head)
 
     @property
     def source(self) -> str:
@@ -69,27 +70,39 @@ class Mil:
         Raises:
             ValueError: the batch has no demonstrations.
         """
-        adapted = self._adapt(batch.segments, self.config.first_order)
-        mixtures = [network(observations) for network, observations in zip(adapted, batch.observations_BQO, strict=True)]
-        likelihoods = [m.log_probability(labels).mean() for m, labels in zip(mixtures, batch.labels_BQA, strict=True)]
-        action = -torch.stack(likelihoods).mean()
+        weights = self._adapt(batch.segments, self.config.first_order)
+        mixture = self._answer(weights, batch.observations_BQO)
+        action = -mixture.log_probability(batch.labels_BQA).mean()
         return Losses(action, action)
 
-    def _adapt(self, segments: Segments | None, first_order: bool) -> list[nn.Module]:
-        """One network a context, after the inner steps; differentiable with respect to `network`."""
+    def _adapt(self, segments: Segments | None, first_order: bool) -> dict[str, Tensor]:
+        """Weights (B, ...) after the inner steps on B demonstrations; differentiable with respect to `network`."""
         if segments is None or not segments.has_demonstration:
             raise ValueError("mil adapts to a demonstration, got contexts without one; in regime `none` use cloning")
-        maml = learn2learn.algorithms.MAML(self.network, lr=self.config.inner_lr, first_order=first_order)
+        # Here and not above: learn2learn takes seconds to import, and every worker imports this module.
+        from wtl.quiet import learn2learn
+
+        maml = learn2learn.algorithms.MAML(self._body, lr=self.config.inner_lr, first_order=first_order)
+        features_BFE = self.network.features(segments.observations_BSFO[:, 0])
         adapted = []
-        for observations_FO, actions_FA in zip(segments.observations_BSFO[:, 0], segments.actions_BSFA[:, 0], strict=True):
+        for features_FE, actions_FA in zip(features_BFE, segments.actions_BSFA[:, 0], strict=True):
             # The last frame has no action; a demonstration shorter than F repeats it.
             weight_F = (actions_FA != 0).any(-1).float()
             learner = maml.clone()
             for _ in range(self.config.inner_steps):
-                likelihood_F = learner(observations_FO).log_probability(actions_FA)
-                learner.adapt(-(likelihood_F * weight_F).sum() / weight_F.sum().clamp(min=1))
-            adapted.append(learner.module)
-        return adapted
+                error_F = (_mean(learner(features_FE)) - actions_FA).square().sum(-1)
+                learner.adapt((error_F * weight_F).sum() / weight_F.sum().clamp(min=1))
+            adapted.append(dict(learner.module.named_parameters()))
+        return {name: torch.stack([weights[name] for weights in adapted]) for name in adapted[0]}
+
+    def _answer(self, weights: Mapping[str, Tensor], observations: Tensor) -> Mixture:
+        """Weights (B, ...) and observations (B, ..., O) -> mixtures (B, ...), all in one call."""
+
+        def answer(own: dict[str, Tensor], features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            mixture = functional_call(self._body, own, (features,))
+            return mixture.logits_M, mixture.means_MA, mixture.log_deviations_MA
+
+        return Mixture(*vmap(answer)(dict(weights), self.network.features(observations)))
 
     def actor(self, contexts: Sequence[Context], seeds: Sequence[int]) -> MixtureActor:
         """See `Improver.actor`. Adapts here, once for the episode; trials are ignored."""
@@ -97,15 +110,19 @@ class Mil:
         if any(context.demonstration is None for context in demonstrations):
             raise ValueError("mil adapts to a demonstration, got a context without one; in regime `none` use cloning")
         self.network.eval()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             adapted = self._adapt(segments_of(demonstrations, self.config.frames, self.spec.reward_scale), True)
-        own = [dict(network.named_parameters()) for network in adapted]
-        stacked = {name: torch.stack([weights[name].detach() for weights in own]) for name in own[0]}
-        return MixtureActor(self.config.acting, _Rows(self.network, stacked), seeds)
+        weights = {name: tensor.detach() for name, tensor in adapted.items()}
+
+        def answer(rows_R: Tensor, observations_RO: Tensor) -> Mixture:
+            return self._answer({name: tensor[rows_R] for name, tensor in weights.items()}, observations_RO)
+
+        return MixtureActor(self.config.acting, answer, seeds)
 
     def save(self, directory: Path) -> None:
         """Write the policy's folder."""
-        save_policy(directory, self.method, self.network, {"config": asdict(self.config), "spec": spec_to_json(self.spec)})
+        settings = {"config": asdict(self.config), "spec": spec_to_json(self.spec)}
+        save_policy(directory, self.method, self.network, settings)
 
     @classmethod
     def from_description(cls, directory: Path, content: Mapping[str, Any]) -> Mil:
@@ -117,20 +134,6 @@ class Mil:
         return policy
 
 
-class _Rows:
-    """Each row of observations answered by its own weights, all rows in one call."""
-
-    def __init__(self, network: MlpNetwork, stacked: Mapping[str, Tensor]) -> None:
-        self._network, self._all = network, stacked
-        self._rows: Tensor | None = None
-        self._chosen: dict[str, Tensor] = {}
-
-    def __call__(self, rows_R: Tensor, observations_RO: Tensor) -> Mixture:
-        if self._rows is None or not torch.equal(rows_R, self._rows):
-            # Rows change only when an episode ends, and gathering weights costs more than using them.
-            self._rows, self._chosen = rows_R.clone(), {name: weights[rows_R] for name, weights in self._all.items()}
-        return Mixture(*vmap(self._answer)(self._chosen, observations_RO))
-
-    def _answer(self, weights: dict[str, Tensor], observation_O: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mixture = functional_call(self._network, weights, (observation_O,))
-        return mixture.logits_M, mixture.means_MA, mixture.log_deviations_MA
+def _mean(mixture: Mixture) -> Tensor:
+    """(..., A): one demonstration shows one behaviour, so its mean is what the inner loss moves."""
+    return (mixture.logits_M.softmax(-1).unsqueeze(-1) * mixture.means_MA).sum(-2)

@@ -18,7 +18,11 @@ class TrialPolicy(ContextPolicy):
     def readable(self, context: Context) -> Context:
         """Raises ValueError if the context holds trials or no demonstration."""
         if context.trials:
-            raise ValueError(f"trial policy expects a context with 0 trials, got {len(context.trials)}; use the retrial policy")
+            raise ValueError(
+                f"trial policy expects a context with 0 trials, got {len(context.trials)}; use the retrial policy"
+            )
         if context.demonstration is None:
-            raise ValueError("trial policy expects a demonstration, got none; in regime `none` use cloning for attempt 0")
+            raise ValueError(
+                "trial policy expects a demonstration, got none; in regime `none` use cloning for attempt 0"
+            )
         return context

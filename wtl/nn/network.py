@@ -57,29 +57,36 @@ class ContextNetwork(nn.Module):
         width = config.width
         self.features = ObservationFeatures(spec.layout)
         self.frame = nn.Sequential(
-            nn.Linear(self.features.size + spec.action_size + 4, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+            nn.Linear(self.features.size + spec.action_size + 6, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
         # Segment 0 is the demonstration, then the trials, the newest last.
         self.segment = nn.Parameter(0.02 * torch.randn(1 + config.max_trials, width))
         self.encoder = nn.ModuleList(SelfAttentionBlock(width, config.heads) for _ in range(config.encoder_layers))
         self.encoded = nn.LayerNorm(width)
-        self.asker = nn.Parameter(0.02 * torch.randn(1, 1, width))
-        self.pool = nn.ModuleList(CrossAttentionBlock(width, config.heads) for _ in range(2))
-        self.belief = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, spec.goal_size))
+        # The belief is an average of places where the hand was, each with an offset: pointing at the best
+        # frame is learned at once, and the rest is triangulation from there.
+        self.vote = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 1 + spec.goal_size))
         self.query = nn.Sequential(
             nn.Linear(self.features.size + len(spec.layout.points) * spec.layout.dimensions, 2 * width),
             nn.GELU(),
             nn.Linear(2 * width, width),
         )
         self.reader = nn.ModuleList(CrossAttentionBlock(width, config.heads) for _ in range(config.reader_layers))
-        self.trunk = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width), nn.GELU())
+        self.trunk = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width), nn.GELU()
+        )
         self.head = MixtureHead(width, config.components, spec.action_size)
 
     def _tokens(self, segments: Segments) -> Tensor:
         frames = segments.rewards_BSF.shape[-1]
+        rewards = segments.rewards_BSF
+        centred = rewards - rewards.mean(dim=-1, keepdim=True)
         outcome = torch.stack(
             [
-                segments.rewards_BSF,
+                rewards,
+                # Within an episode: which frames were better than others, whatever the family's scale.
+                centred / (centred.square().mean(dim=-1, keepdim=True).sqrt() + 0.01),
+                torch.log(rewards.clamp(min=0.0) + 0.03),
                 segments.mean_rewards_BSF,
                 segments.successes_BSF,
                 segments.masked_BS[..., None].expand_as(segments.rewards_BSF),
@@ -98,12 +105,13 @@ class ContextNetwork(nn.Module):
         for block in self.encoder:
             x_BLE = block(x_BLE)
         x_BLE = self.encoded(x_BLE)
-        asked = self.asker.expand(len(x_BLE), -1, -1)
-        for block in self.pool:
-            asked = block(asked, block.offer(x_BLE))
-        size = self.features.layout.dimensions
-        belief = self.belief(asked[:, 0]) * self.features.deviation[:size] + self.features.mean[:size]
-        return Reading(tuple(block.offer(x_BLE) for block in self.reader), belief)
+        weight_BL1, offset_BLG = self.vote(x_BLE).float().split([1, self.features.layout.dimensions], dim=-1)
+        hand, size = self.features.layout.points[0], self.features.layout.dimensions
+        place_BLG = segments.observations_BSFO[..., hand : hand + size].flatten(1, 2)
+        votes_BLG = place_BLG + offset_BLG * self.features.deviation[:size]
+        belief_BG = (weight_BL1.softmax(dim=1) * votes_BLG).sum(dim=1)
+        offers = tuple(block.offer(x_BLE) for block in self.reader)  # type: ignore[operator]
+        return Reading(offers, belief_BG)
 
     def answer(self, reading: Reading, observations_BQO: Tensor) -> Mixture:
         """Mixtures over the actions of B x Q queries."""

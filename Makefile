@@ -1,0 +1,41 @@
+# Each target sets up what it needs by itself: a private uv, then the environment in .venv.
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+RUN := .venv/bin/
+PYTHON ?= python3
+
+.PHONY: run test test-slow check bench clean setup
+run: setup  ## the main job: hidden-goal reach from nothing to an improvement curve, into runs/quick
+	@$(RUN)wtl run quick
+
+test: setup  ## the fast tests, offline
+	@$(RUN)pytest -q -n 2 -m "not slow"
+
+test-slow: setup  ## the long tests: learning on the probe, kill -9 and resume, all 50 families bit by bit
+	@$(RUN)pytest -q -m slow
+
+check: setup  ## lint, format, types, layers
+	@$(RUN)ruff check .
+	@$(RUN)ruff format --check .
+	@$(RUN)mypy
+	@$(RUN)lint-imports
+
+bench: setup  ## steps per CPU second, stock against fast
+	@$(RUN)python experiments/speed/bench_stepping.py
+
+clean:  ## remove everything that was set up; runs/ stays
+	rm -rf .venv .tools
+
+setup: .venv/.complete
+
+.venv/.complete: pyproject.toml | $(UV)
+	@printf '#include <Python.h>\nint main(void){return 0;}\n' > .header-check.c; \
+	$(CC) -fsyntax-only -I"$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')" .header-check.c 2>/dev/null \
+	  || { rm -f .header-check.c; echo "wtl needs a C compiler and Python's headers (Debian, Ubuntu: apt install build-essential python3-dev)"; exit 1; }; \
+	rm -f .header-check.c
+	@echo "setting up the environment in .venv (PyTorch is large; half a minute on a fast line)"
+	@$(UV) sync --quiet --python $(PYTHON)
+	@touch $@
+
+.tools/bin/uv:
+	@echo "uv is not installed; fetching a private copy into .tools"
+	@$(PYTHON) -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check uv

@@ -1,0 +1,103 @@
+"""The plan of a run: which stages it has, in which folders, with which settings, on which tasks.
+
+A plan does nothing; `wtl.pipeline` carries it out and `wtl.present` shows what came of it. What a stage
+does not depend on is not among its settings, so that changing it does not undo the stage.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import tasks
+from wtl.collect import DemonstrationShelf, Operator
+from wtl.config import RunConfig, to_plain
+from wtl.run import Stage
+from wtl.store import EpisodeStore
+from wtl.task import TaskDistribution
+
+
+class Plan:
+    """One run directory."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.root = Path(config.directory)
+
+    @functools.cached_property
+    def distribution(self) -> TaskDistribution:
+        """All tasks of the run."""
+        settings = to_plain(self.config.tasks)
+        return tasks.make_distribution(settings.pop("benchmark"), **settings)
+
+    @functools.cached_property
+    def demos(self) -> Stage:
+        """Demonstrations of every task."""
+        c = self.config
+        twins = c.regime == "goal"
+        settings = {"tasks": to_plain(c.tasks), "seed": c.seed, "twins": twins}
+        return Stage(self.root / "demos", settings | {"demonstrations": to_plain(c.demonstrations)})
+
+    @functools.cached_property
+    def trial(self) -> Stage:
+        """The trial policy; in regime `none`, where there is nothing to watch, plain cloning."""
+        c = self.config
+        phase = c.cloning if c.regime == "none" else c.trial
+        return Stage(self.root / "trial", {"regime": c.regime, "seed": c.seed, **_phase(phase)}, [self.demos])
+
+    def trials(self, round_number: int) -> Stage:
+        """Trials of a round."""
+        c = self.config
+        settings = {"regime": c.regime, "trials": to_plain(c.trials), "exploration": to_plain(c.exploration)}
+        inputs = [self.trial] + ([self.retrial(round_number - 1)] if round_number else [])
+        return Stage(self.root / f"trials-{round_number}", settings, inputs)
+
+    def retrial(self, round_number: int) -> Stage:
+        """The retrial policy after a round."""
+        r = self.config.retrial
+        settings = {
+            "policy": to_plain(r.policy),
+            "train": to_plain(r.later_train if round_number else r.train),
+            "trials_in_context": r.later_trials_in_context if round_number else r.first_trials_in_context,
+        }
+        return Stage(self.root / f"retrial-{round_number}", settings, [self.trials(round_number)])
+
+    @functools.cached_property
+    def cloning(self) -> Stage:
+        """Baseline: behaviour cloning on the same demonstrations and labelled trial states."""
+        return Stage(self.root / "cloning", _phase(self.config.cloning), [self.trials(0)])
+
+    @functools.cached_property
+    def mil(self) -> Stage:
+        """Baseline: meta-imitation learning on the same demonstrations."""
+        return Stage(self.root / "mil", _phase(self.config.mil), [self.demos])
+
+    @functools.cached_property
+    def evaluation(self) -> Stage:
+        """Everything played on the same entries."""
+        c = self.config
+        settings = {"evaluation": to_plain(c.evaluation), "seed": c.evaluation_seed}
+        inputs = [self.trial, self.retrial(c.retrial.rounds - 1)]
+        inputs += [stage for name, stage in (("cloning", self.cloning), ("mil", self.mil)) if self.wants(name)]
+        return Stage(self.root / "evaluation", settings, inputs)
+
+    def wants(self, baseline: str) -> bool:
+        """Whether a baseline is evaluated; those that read a demonstration need one."""
+        return baseline in self.config.evaluation.baselines and not (
+            baseline in ("mil", "nearest_neighbour") and self.config.regime == "none"
+        )
+
+    @property
+    def operator(self) -> Operator:
+        """The trained pair."""
+        return Operator(self.trial.policy, self.retrial(self.config.retrial.rounds - 1).policy)
+
+    @property
+    def shelf(self) -> DemonstrationShelf:
+        """The demonstrations, by what they may be shown for."""
+        return DemonstrationShelf(EpisodeStore(self.demos.directory), self.config.regime)
+
+
+def _phase(phase: Any) -> dict[str, Any]:
+    return {"policy": to_plain(phase.policy), "train": to_plain(phase.train)}
