@@ -72,7 +72,7 @@ def test_adaptation_beats_no_adaptation_on_held_out_tasks(seen: list[Episode]) -
     held_out = batches_of(watch("test", 10))
     losses = {}
     for inner_steps in (0, 1):
-        policy = trained(replace(SMALL, inner_steps=inner_steps), seen, steps=120)
+        policy = trained(replace(SMALL, inner_steps=inner_steps), seen, steps=60)
         losses[inner_steps] = np.array([policy.loss(held_out(step)).total.item() for step in range(12)])
     gain = losses[0] - losses[1]
     assert gain.mean() > 0.2
@@ -122,7 +122,7 @@ def test_rows_act_by_their_own_weights(seen: list[Episode]) -> None:
 def test_trials_are_ignored(seen: list[Episode]) -> None:
     policy, rows = untrained(), np.array([0])
     watched, trial = seen[0].trajectory, seen[1].trajectory
-    now = watched.observations[:1]
+    now = watched.observations[:1].copy()
     first = policy.actor([Context(watched)], [0]).act(now, rows)
     np.testing.assert_array_equal(policy.actor([Context(watched, (trial,))], [0]).act(now, rows), first)
 
@@ -159,12 +159,12 @@ def test_first_order_has_the_same_loss_and_other_gradients(batch: Batch) -> None
 
 def test_save_and_load_give_identical_actions(seen: list[Episode], tmp_path: Path) -> None:
     policy = untrained(replace(SMALL, inner_steps=2))
-    policy.fit_features(torch.from_numpy(seen[0].trajectory.observations))
+    policy.fit_features(torch.from_numpy(seen[0].trajectory.observations.copy()))
     policy.save(tmp_path)
     loaded = Mil.from_description(tmp_path, read_policy(tmp_path))
     assert loaded.config == policy.config
     assert loaded.source.startswith("mil ")
-    contexts, now = [Context(e.trajectory) for e in seen[:3]], seen[5].trajectory.observations[:3]
+    contexts, now = [Context(e.trajectory) for e in seen[:3]], seen[5].trajectory.observations[:3].copy()
     expected = policy.actor(contexts, [0, 1, 2]).act(now, np.arange(3))
     np.testing.assert_array_equal(loaded.actor(contexts, [0, 1, 2]).act(now, np.arange(3)), expected)
 

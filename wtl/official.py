@@ -11,7 +11,7 @@ adaptation episodes last the whole horizon. Source: metaworld 3.1.1, `metaworld/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -154,11 +154,11 @@ class OfficialAgent:
     def _renew(self) -> None:
         """Actors for all environments whose episode begins, those with equally many trials in one batch."""
         groups: dict[int, list[int]] = {}
-        for i, actor in enumerate(self._actors):
-            if actor is None:
+        for i, place in enumerate(self._actors):
+            if place is None:
                 groups.setdefault(len(self._contexts[i].trials), []).append(i)
         for trials, environments in groups.items():
-            improver: Any = self._retrial if trials else self._trial
+            improver = self._retrial if trials else self._trial
             seeds = [seed_for(self._seed, "official", self._tasks_seen, i, self._episodes[i]) for i in environments]
             actor = improver.actor([self._contexts[i] for i in environments], seeds)
             for row, i in enumerate(environments):

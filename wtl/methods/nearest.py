@@ -26,8 +26,8 @@ class NearestConfig:
     """The farthest jump ahead; a larger one skips a grasp whose start and end look alike."""
     patience_steps: int = 10
     """Steps in a row on one frame, after which the next one is played whatever it looks like."""
-    scalar_weight: float = 0.05
-    """Of gripper opening and quaternions: the whole of the gripper's way counts like 5 cm."""
+    scalar_weight: float = 0.01
+    """Of gripper opening and quaternions: the whole of the gripper's way counts like 1 cm."""
 
 
 class NearestNeighbour:

@@ -1,0 +1,82 @@
+"""What several test files share: one thread, and one tiny run of the probe from nothing to its report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+import pytest
+import torch
+from rich.console import Console
+
+from wtl.config import RunConfig, load_config
+from wtl.plan import Plan
+
+torch.set_num_threads(1)
+
+TINY = (
+    "executor=serial", "tasks.goals_per_family=6", "tasks.validation_goals_per_family=2", "tasks.test_goals_per_family=2",
+    "demonstrations.unit_episodes=20", "trials.unit_episodes=20", "trials.later_round_tasks=12",
+    "trial.policy.network={width: 16, heads: 2, encoder_layers: 1, reader_layers: 1, components: 2}",
+    "retrial.policy.network={width: 16, heads: 2, encoder_layers: 1, reader_layers: 1, components: 2}",
+    "cloning.policy={width: 16, components: 2}", "mil.policy={width: 16, components: 2}",
+    *(
+        f"{phase}={{steps: 6, validate_every_steps: 3, checkpoint_every_steps: 3, log_every_steps: 2, "
+        "validation_batches: 1, warmup_steps: 1, batch: {contexts: 8, queries: 4, frames: 6}}"
+        for phase in ("trial.train", "retrial.train", "retrial.later_train", "cloning.train", "mil.train")
+    ),
+    "evaluation.unit_entries=4", "evaluation.controls=[blind_retry, shuffled_trial, masked_reward]",
+)  # fmt: skip
+"""Overrides of configs/probe.yaml: every stage, nothing learned, seconds."""
+
+
+def tiny(directory: Path, *overrides: str) -> list[str]:
+    """`key=value` arguments of a tiny run in a directory."""
+    return [*TINY, f"directory={directory}", *overrides]
+
+
+@dataclass(frozen=True)
+class ProbeRun:
+    """A finished tiny run; tests read it and never write into it."""
+
+    config: RunConfig
+    arguments: tuple[str, ...]
+
+    @property
+    def plan(self) -> Plan:
+        """Its stages, fresh."""
+        return Plan(self.config)
+
+    @property
+    def root(self) -> Path:
+        """Its directory."""
+        return Path(self.config.directory)
+
+
+def run_everything(config: RunConfig) -> None:
+    """What `wtl run` does, on one thread and without output."""
+    from wtl import pipeline as pipelines
+    from wtl.present import present
+
+    quiet = Console(quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipelines, "use_all_cores", lambda: None)
+        pipeline = pipelines.Pipeline(config, quiet)
+        try:
+            pipeline.all_stages()
+            present(pipeline.plan, quiet)
+        finally:
+            pipeline.close()
+
+
+@pytest.fixture(scope="session")
+def probe_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProbeRun]:
+    """A tiny probe run, finished."""
+    arguments = tiny(tmp_path_factory.mktemp("probe") / "run")
+    config = load_config("probe", arguments)
+    run_everything(config)
+    yield ProbeRun(config, tuple(arguments))

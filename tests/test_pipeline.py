@@ -1,0 +1,155 @@
+"""From nothing to a report on the probe: everything is skipped the second time, and what was learned is real."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ProbeRun, run_everything, tiny
+
+from wtl.evidence import permutation_test
+from wtl.results import EpisodeResult, read_results
+
+STAGES = ("demos", "trial", "trials-0", "retrial-0", "trials-1", "retrial-1", "cloning", "mil", "evaluation")
+
+
+def content(root: Path) -> dict[str, bytes]:
+    """Every file but TensorBoard's curves, whose event files carry the time of day in their names."""
+    files = [p for p in sorted(root.rglob("*")) if p.is_file() and "curves" not in p.parts]
+    return {str(p.relative_to(root)): p.read_bytes() for p in files}
+
+
+def test_every_stage_leaves_a_manifest_and_the_run_a_report(probe_run: ProbeRun) -> None:
+    for stage in STAGES:
+        manifest = json.loads((probe_run.root / stage / "manifest.json").read_text())
+        assert manifest["identity"] and manifest["packages"]["torch"]
+    for name in ("config.yaml", "report.json", "improvement.png", "strip.gif", "strip.mp4", "tensorboard/curves"):
+        assert (probe_run.root / name).exists(), name
+
+
+def test_the_report_has_the_documented_shape(probe_run: ProbeRun) -> None:
+    report = json.loads((probe_run.root / "report.json").read_text())
+    assert set(report) == {"wtl", "cloning", "mil", "nearest_neighbour", "expert"}
+    assert set(report["wtl"]) == {"", "blind_retry", "shuffled_trial", "masked_reward"}
+    groups = {"all", "hidden_goal", *(f"probe-{side}" for side in ("north", "west", "south", "east"))}
+    assert set(report["wtl"][""]) == groups  # no visible goals on the probe, so no group of that name
+    points = report["wtl"][""]["all"]
+    assert [p["attempt"] for p in points] == [0, 1, 2]
+    assert all(set(p) == {"attempt", "n", "successes", "low", "high"} for p in points)
+    assert all(p["n"] == 16 and 0 <= p["low"] <= p["successes"] / p["n"] <= p["high"] <= 1 for p in points)
+
+
+def test_a_second_run_skips_everything_and_changes_not_a_byte(probe_run: ProbeRun) -> None:
+    before = content(probe_run.root)
+    run_everything(probe_run.config)
+    assert content(probe_run.root) == before
+
+
+# The rest is for `make test-slow`.
+
+
+def wtl(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from wtl.cli import main; main()", *arguments]
+
+
+def outcome(rows: tuple[EpisodeResult, ...], method: str, control: str, attempt: int) -> dict:
+    chosen = [r for r in rows if (r.method, r.control, r.attempt) == (method, control, attempt)]
+    assert chosen
+    return {r.entry: float(r.success) for r in chosen}
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[EpisodeResult, ...]:
+    """configs/probe.yaml as it is, and what its evaluation found."""
+    root = tmp_path_factory.mktemp("learned") / "run"
+    subprocess.run(wtl("run", "probe", f"directory={root}"), check=True, timeout=1500)
+    return read_results(root / "evaluation" / "episodes.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "better, worse",
+    [
+        (("wtl", "", 1), ("wtl", "", 0)),
+        (("wtl", "", 0), ("cloning", "", 0)),
+        (("wtl", "", 1), ("wtl", "blind_retry", 1)),
+        (("wtl", "", 1), ("wtl", "shuffled_trial", 1)),
+        (("wtl", "", 1), ("wtl", "masked_reward", 1)),
+    ],
+    ids=lambda key: ".".join(map(str, key)),
+)
+def test_retrial_beats_trial_beats_cloning_and_the_controls(
+    learned: tuple[EpisodeResult, ...], better: tuple[str, str, int], worse: tuple[str, str, int]
+) -> None:
+    high, low = outcome(learned, *better), outcome(learned, *worse)
+    assert high.keys() == low.keys()
+    change = np.array([high[entry] - low[entry] for entry in high])
+    # One value a task: the entries of a task are not independent of one another.
+    by_task: dict[str, list[float]] = {}
+    for entry, value in zip(high, change, strict=True):
+        by_task.setdefault(entry.task, []).append(float(value))
+    means = [float(np.mean(values)) for values in by_task.values()]
+    assert permutation_test([0.0] * len(means), means, alternative="greater") < 0.01
+
+
+def killed_when(stage: str, root: Path, log: Path) -> str:
+    """Start the run and kill its whole process group as soon as the stage is at work; its exit is the proof."""
+    sign = {"demos": "shard-*", "trials-0": "shard-*", "evaluation": "units/*.csv"}.get(stage, "checkpoint.pt")
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            wtl("run", "probe", *RESUMABLE, f"directory={root}"), start_new_session=True, stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + 240
+        while process.poll() is None and time.monotonic() < deadline:
+            if any((root / stage).glob(sign)) and not (root / stage / "manifest.json").is_file():
+                os.killpg(process.pid, signal.SIGKILL)
+                return "killed"
+            time.sleep(0.002)
+        return "finished first"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+RESUMABLE = [
+    *tiny(Path("unused"))[1:-1],
+    "executor=local",
+    "workers=2",
+    "demonstrations.unit_episodes=2",
+    "trials.unit_episodes=2",
+    "evaluation.unit_entries=4",
+    *(f"{phase}.steps=40" for phase in ("trial.train", "retrial.train", "retrial.later_train", "cloning.train", "mil.train")),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_kill_nine_in_each_stage_changes_nothing_in_the_end(tmp_path: Path) -> None:
+    whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
+    subprocess.run(wtl("run", "probe", *RESUMABLE, f"directory={whole}"), check=True, capture_output=True, timeout=600)
+    fates = {stage: killed_when(stage, broken, log) for stage in STAGES}
+    assert list(fates.values()).count("killed") >= len(STAGES) - 2, (fates, log.read_text()[-2000:])
+    subprocess.run(wtl("run", "probe", *RESUMABLE, f"directory={broken}"), check=True, capture_output=True, timeout=600)
+    for name in ("evaluation/episodes.csv", "evaluation/entries.json", "report.json"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
+    for stage in STAGES[1:-1]:
+        if stage.startswith("trials"):
+            continue
+        assert losses(broken / stage) == losses(whole / stage), stage
+
+
+def losses(stage: Path) -> list[dict[str, str]]:
+    with (stage / "losses.csv").open() as file:
+        return list(csv.DictReader(file))
