@@ -1,9 +1,9 @@
 """Toy families with a known optimum, seconds on a CPU: the paper's "which of several places is it?".
 
-A point in the plane sees N places, one of which is rewarded; nothing visible says which. Four families
-differ in how an action turns into motion, which only a demonstration shows. So cloning without context
-cannot even walk, a policy that has watched walks to some place (1 in N), and one that has tried once
-and read its reward walks to the right one. Source: arXiv 1906.03352, section 5.1.
+A point in the plane sees N red and N blue places, one of which is rewarded; nothing visible says which,
+and in each family it is always of the family's colour. So cloning without context walks to some place
+(1 in 2N), a policy that has watched a demonstration walks to one of the right colour (1 in N), and one
+that has tried once and read its reward knows the place. Source: the toy of arXiv 1906.03352.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from wtl.seeding import stream
 from wtl.task import FamilySpec, ObservationLayout, Split, Task, TaskDistribution
 
-PLACES = 4
-"""N, a known optimum for attempt 0: success 1 / N."""
-TURNS = {"probe-north": 0, "probe-west": 1, "probe-south": 2, "probe-east": 3}
-"""Quarter turns between an action and the motion that it causes."""
+PLACES = 2
+"""N of each colour; the optimum is 1 / 2N without context, 1 / N after watching, 1 after one trial."""
+COLOURS = {"probe-red": 0, "probe-blue": 1}
+"""Which half of the places can be rewarded: the first N or the last N."""
 _REACH, _SPEED, _RADIUS, _HORIZON_STEPS = 1.0, 0.12, 0.15, 24
 
 
@@ -29,11 +29,9 @@ class ProbeEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2 + 2 * PLACES,), np.float64)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2 + 4 * PLACES,), np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
-        turn = TURNS[name] * np.pi / 2
-        self.rotation = np.round([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        self.position, self.places, self.rewarded = np.zeros(2), np.zeros((PLACES, 2)), 0
+        self.position, self.places, self.rewarded = np.zeros(2), np.zeros((2 * PLACES, 2)), 0
         self._steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
@@ -42,7 +40,7 @@ class ProbeEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         if not isinstance(task, Task) or task.family != self.name:
             raise ValueError(f"{self.name} is reset with options={{'task': a task of {self.name}}}, got {task!r}")
         self.position = np.array(task.parameters[:2])
-        self.places = np.array(task.parameters[2:-1]).reshape(PLACES, 2)
+        self.places = np.array(task.parameters[2:-1]).reshape(2 * PLACES, 2)
         self.rewarded, self._steps = int(task.parameters[-1]), 0
         return self._observation(), {}
 
@@ -51,16 +49,16 @@ class ProbeEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Move; the reward falls with the distance to the rewarded place."""
-        self.position = self.position + _SPEED * self.rotation @ np.clip(action, -1.0, 1.0)
+        self.position = self.position + _SPEED * np.clip(action, -1.0, 1.0)
         self._steps += 1
         distance = float(np.linalg.norm(self.places[self.rewarded] - self.position))
         info = {"success": distance < _RADIUS}
         return self._observation(), float(np.exp(-distance)), False, self._steps >= _HORIZON_STEPS, info
 
     def render(self) -> Any:
-        """A small RGB picture: the point black, places grey, the rewarded one green."""
+        """A small RGB picture: the point black, places red and blue, the rewarded one green."""
         picture = np.full((96, 96, 3), 255, np.uint8)
-        marks = [(place, (170, 170, 170)) for place in self.places]
+        marks = [(place, (213, 94, 0) if i < PLACES else (86, 180, 233)) for i, place in enumerate(self.places)]
         marks += [(self.places[self.rewarded], (0, 158, 115)), (self.position, (0, 0, 0))]
         for (x, y), colour in marks:
             column, row = (int(48 + 30 * c) for c in (x, -y))
@@ -70,18 +68,18 @@ class ProbeEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
 
 @dataclass(frozen=True)
 class ProbeFamily:
-    """One way in which actions turn into motion."""
+    """One colour of the place that is rewarded."""
 
     name: str
 
     def __post_init__(self) -> None:
-        if self.name not in TURNS:
-            raise ValueError(f"unknown probe family {self.name!r}, expected one of {sorted(TURNS)}")
+        if self.name not in COLOURS:
+            raise ValueError(f"unknown probe family {self.name!r}, expected one of {sorted(COLOURS)}")
 
     @property
     def spec(self) -> FamilySpec:
         """See `TaskFamily.spec`."""
-        size = 2 + 2 * PLACES
+        size = 2 + 4 * PLACES
         return FamilySpec(
             name=self.name,
             layout=ObservationLayout(size=size, dimensions=2, points=tuple(range(0, size, 2))),
@@ -102,12 +100,14 @@ class ProbeFamily:
 
     def _draw(self, split: Split, name: str, seed: int) -> Task:
         generator = stream(seed, "probe", name)
-        # Places stand apart by a quarter turn give or take, so that no two can be mistaken for one another.
-        angles = generator.uniform(0, 2 * np.pi) + np.arange(PLACES) * 2 * np.pi / PLACES
-        angles += generator.uniform(-0.4, 0.4, PLACES)
+        # Places stand well apart, so that no two can be mistaken for one another, in any order.
+        count = 2 * PLACES
+        angles = generator.uniform(0, 2 * np.pi) + generator.permutation(count) * 2 * np.pi / count
+        angles += generator.uniform(-0.3, 0.3, count)
         places = _REACH * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         start = generator.uniform(-0.2, 0.2, 2)
-        parameters = (*start, *places.ravel(), generator.integers(PLACES))
+        rewarded = PLACES * COLOURS[self.name] + generator.integers(PLACES)
+        parameters = (*start, *places.ravel(), rewarded)
         return Task(self.name, split, name, tuple(float(x) for x in parameters), name)
 
     def with_other_start(self, task: Task, seed: int) -> Task:
@@ -122,10 +122,10 @@ class ProbeFamily:
         return environment.places[environment.rewarded].copy()
 
     def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """Straight to the rewarded place."""
+        """Straight to the rewarded place, at full speed until near."""
         assert isinstance(environment, ProbeEnvironment)
         way = self.goal(environment) - environment.position
-        return np.clip(environment.rotation.T @ way / _SPEED, -1.0, 1.0)
+        return way / max(float(np.linalg.norm(way)), _SPEED)
 
     def simulation_state(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
         """The point's position: with the task's parameters it is everything."""
@@ -136,8 +136,8 @@ class ProbeFamily:
 def distribution(
     *, seed: int, goals_per_family: int, validation_goals_per_family: int, test_goals_per_family: int
 ) -> TaskDistribution:
-    """All four probe families, new places in every split."""
-    families = {name: ProbeFamily(name) for name in TURNS}
+    """Both probe families, new places in every split."""
+    families = {name: ProbeFamily(name) for name in COLOURS}
 
     def tasks(count: int, split: Split) -> tuple[Task, ...]:
         return tuple(task for family in families.values() for task in family.sample_tasks(count, seed, split))

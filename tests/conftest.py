@@ -19,8 +19,8 @@ from wtl.plan import Plan
 torch.set_num_threads(1)
 
 TINY = (
-    "executor=serial", "tasks.goals_per_family=6", "tasks.validation_goals_per_family=2", "tasks.test_goals_per_family=2",
-    "demonstrations.unit_episodes=20", "trials.unit_episodes=20", "trials.later_round_tasks=12",
+    "executor=serial", "tasks={goals_per_family: 12, validation_goals_per_family: 3, test_goals_per_family: 4}",
+    "demonstrations.unit_episodes=10", "trials.unit_episodes=10", "trials.later_round_tasks=8",
     "trial.policy.network={width: 16, heads: 2, encoder_layers: 1, reader_layers: 1, components: 2}",
     "retrial.policy.network={width: 16, heads: 2, encoder_layers: 1, reader_layers: 1, components: 2}",
     "cloning.policy={width: 16, components: 2}", "mil.policy={width: 16, components: 2}",

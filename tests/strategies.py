@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from tasks import make_distribution
 from wtl.episode import Episode, Trajectory
 from wtl.task import ObservationLayout, Task
 
@@ -16,11 +17,17 @@ PLANE = ObservationLayout(size=7, dimensions=2, points=(0, 2, 5), scalars=(4,))
 """A hand, two more places and one other number."""
 
 FAMILIES = ("alpha", "beta")
-_names = st.text("abcdefghijklmnopqrstuvwxyz0123456789-/,\" é", min_size=1, max_size=12)
+PROBE = make_distribution(
+    "probe", seed=1, goals_per_family=3, validation_goals_per_family=2, test_goals_per_family=2
+).families
+"""The toy families by name."""
+_names = st.text('abcdefghijklmnopqrstuvwxyz0123456789-/," é', min_size=1, max_size=12)
 _numbers = st.floats(-2, 2, width=32)
 
 
-def arrays(*shape: int, elements: SearchStrategy[Any] = _numbers, dtype: Any = np.float32) -> SearchStrategy[np.ndarray]:
+def arrays(
+    *shape: int, elements: SearchStrategy[Any] = _numbers, dtype: Any = np.float32
+) -> SearchStrategy[np.ndarray]:
     """Arrays of this shape."""
     return npst.arrays(dtype, shape, elements=elements)
 

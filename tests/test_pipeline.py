@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -10,14 +11,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ProbeRun, run_everything, tiny
+import torch
+from conftest import TINY, ProbeRun, run_everything
+from rich.console import Console
+from strategies import PROBE
 
 from wtl.evidence import permutation_test
+from wtl.pipeline import Pipeline
 from wtl.results import EpisodeResult, read_results
+from wtl.train import Training
 
 STAGES = ("demos", "trial", "trials-0", "retrial-0", "trials-1", "retrial-1", "cloning", "mil", "evaluation")
 
@@ -40,7 +47,7 @@ def test_the_report_has_the_documented_shape(probe_run: ProbeRun) -> None:
     report = json.loads((probe_run.root / "report.json").read_text())
     assert set(report) == {"wtl", "cloning", "mil", "nearest_neighbour", "expert"}
     assert set(report["wtl"]) == {"", "blind_retry", "shuffled_trial", "masked_reward"}
-    groups = {"all", "hidden_goal", *(f"probe-{side}" for side in ("north", "west", "south", "east"))}
+    groups = {"all", "hidden_goal", *PROBE}
     assert set(report["wtl"][""]) == groups  # no visible goals on the probe, so no group of that name
     points = report["wtl"][""]["all"]
     assert [p["attempt"] for p in points] == [0, 1, 2]
@@ -52,6 +59,47 @@ def test_a_second_run_skips_everything_and_changes_not_a_byte(probe_run: ProbeRu
     before = content(probe_run.root)
     run_everything(probe_run.config)
     assert content(probe_run.root) == before
+
+
+def test_what_a_stage_makes_does_not_depend_on_what_ran_before_it(probe_run: ProbeRun, tmp_path: Path) -> None:
+    """A run that goes on in another process meets other random numbers there; only its own seed may matter."""
+    shutil.copytree(probe_run.root, tmp_path / "run")
+    trained = ("trial", "retrial-0", "cloning", "mil")
+    for stage in STAGES:
+        if stage != "demos":
+            shutil.rmtree(tmp_path / "run" / stage)
+    pipeline = Pipeline(replace(probe_run.config, directory=str(tmp_path / "run")), Console(quiet=True))
+    for number, make in enumerate(
+        (pipeline.train_trial, pipeline.collect_trials, pipeline.train_retrial, pipeline.train_baselines)
+    ):
+        torch.manual_seed(number)  # as if each stage had a process of its own
+        make()
+    for stage in trained:
+        assert (tmp_path / "run" / stage / "losses.csv").read_text() == (
+            probe_run.root / stage / "losses.csv"
+        ).read_text()
+        weights = Path(stage) / "policy" / "weights.safetensors"
+        assert (tmp_path / "run" / weights).read_bytes() == (probe_run.root / weights).read_bytes(), stage
+
+
+def test_another_seed_begins_with_other_weights(probe_run: ProbeRun, tmp_path: Path) -> None:
+    first = {}
+    for seed in (0, 1):
+        torch.manual_seed(0)  # as in a fresh process
+        pipeline = Pipeline(
+            replace(probe_run.config, directory=str(tmp_path / str(seed)), seed=seed), Console(quiet=True)
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Training, "fit", lambda *_: None)
+            patch.setattr(Training, "resume", lambda self: first.setdefault(seed, first_weights(self)) is None)
+            pipeline.collect_demos()
+            with contextlib.suppress(IndexError):
+                pipeline.train_trial()
+    assert (first[0] != first[1]).any()
+
+
+def first_weights(training: Training) -> torch.Tensor:
+    return next(p.detach().clone() for p in training.network.parameters() if p.dim() > 1)
 
 
 # The rest is for `make test-slow`.
@@ -124,13 +172,15 @@ def killed_when(stage: str, root: Path, log: Path) -> str:
 
 
 RESUMABLE = [
-    *tiny(Path("unused"))[1:-1],
+    *TINY,
     "executor=local",
     "workers=2",
     "demonstrations.unit_episodes=2",
     "trials.unit_episodes=2",
-    "evaluation.unit_entries=4",
-    *(f"{phase}.steps=40" for phase in ("trial.train", "retrial.train", "retrial.later_train", "cloning.train", "mil.train")),
+    *(
+        f"{phase}.steps=40"
+        for phase in ("trial.train", "retrial.train", "retrial.later_train", "cloning.train", "mil.train")
+    ),
 ]
 
 

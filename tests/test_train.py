@@ -113,7 +113,7 @@ def test_a_finished_training_resumes_to_its_end_and_trains_no_further(tmp_path: 
 
 
 def test_a_curve_that_was_cut_has_each_step_once_and_none_is_lost(tmp_path: Path) -> None:
-    for stop in (3, 4):
+    for stop in (1, 3, 4):  # before any checkpoint, one step after one, at the end
         made = training(tmp_path, replace(CONFIG, steps=4))
 
         def stop_at(step: int, *_: Any, last: int = stop) -> None:
@@ -135,7 +135,9 @@ def test_a_loss_that_is_not_finite_names_the_file_with_its_batch(tmp_path: Path)
     assert str(path) in str(caught.value)
     content = torch.load(path, weights_only=True)
     assert content["step"] == 2
-    torch.testing.assert_close(content["tensors"]["observations_BQO"], Batches(poisoned=2)(2).observations_BQO, equal_nan=True)
+    torch.testing.assert_close(
+        content["tensors"]["observations_BQO"], Batches(poisoned=2)(2).observations_BQO, equal_nan=True
+    )
     assert {"labels_BQA", "goal_BG", "observations_BSFO", "masked_BS"} <= set(content["tensors"])
     again = training(tmp_path)
     assert again.resume() and again.step == 2  # what came before the bad batch is kept
@@ -152,7 +154,9 @@ def test_an_error_in_a_batch_is_raised_where_training_is(tmp_path: Path) -> None
 def test_validation_loss_falls_on_a_problem_that_can_be_learned(tmp_path: Path) -> None:
     torch.manual_seed(0)
     learner = Cloning(CloningConfig(width=32, components=2), SPEC)
-    config = replace(CONFIG, steps=120, validate_every_steps=10, log_every_steps=60, learning_rate=3e-3, warmup_steps=10)
+    config = replace(
+        CONFIG, steps=120, validate_every_steps=10, log_every_steps=60, learning_rate=3e-3, warmup_steps=10
+    )
     made = Training(learner, config, tmp_path, tmp_path / "log", 0)
     made.fit(Batches(), Batches(9), silent)
     losses = [line["action"] for line in made.history if line["validation"]]

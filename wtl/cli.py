@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 console = Console(stderr=True)
 
-ConfigName = Annotated[str, typer.Argument(help="A preset (probe, quick, ml1, ml10, ml45) or a YAML file.")]
+ConfigName = Annotated[str, typer.Argument(help="A preset (see configs/), a YAML file, or a run directory.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example retrial.train.steps=1000")]
 Round = Annotated[int | None, typer.Option("--round", min=0, help="Only this round of meta-training.")]
 
@@ -171,7 +171,7 @@ def list_tasks() -> None:
         table.add_row(family, "hidden" if family in splits.HIDDEN_GOAL else "visible", *marks)
     out = Console()
     out.print(table)
-    out.print(f"probe: {', '.join(probe.TURNS)} (goal hidden among {probe.PLACES} visible places)")
+    out.print(f"probe: {', '.join(probe.COLOURS)} (the goal is one of {2 * probe.PLACES} visible places)")
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from wtl.episode import Episode
 from wtl.executor import Executor
 from wtl.rollout import Demonstrator, Ending, Noise, roll_out
 from wtl.seeding import seed_for, stream
-from wtl.store import EpisodeStore, close_store, write_shard
+from wtl.store import EpisodeStore, close_store, write_atomically, write_shard
 from wtl.task import Regime, Task, TaskDistribution, TaskFamily
 
 Item = TypeVar("Item")
@@ -122,6 +122,30 @@ def _run_units(function: Callable, units: Sequence, directory: Path, executor: E
         done += 1
         progress(done, len(units))
     close_store(directory, len(units))
+
+
+def adopt_demonstrations(distribution: TaskDistribution, source: Path, directory: Path) -> None:
+    """Copy a store of one's own demonstrations, after checking that it fits the tasks.
+
+    Raises:
+        ValueError: no finished store, no demonstration in it, or an episode of an unknown family or size.
+    """
+    store = EpisodeStore(source)
+    layout, action_size = distribution.spec.layout, distribution.spec.action_size
+    for number, episode in enumerate(store):
+        seen, done = episode.trajectory.observations.shape[1], episode.trajectory.actions.shape[1]
+        if episode.task.family not in distribution.families or episode.role != "demonstration":
+            raise ValueError(
+                f"episode {number} of {source} is a {episode.role} of {episode.task.family}; not usable here"
+            )
+        if (seen, done) != (layout.size, action_size):
+            raise ValueError(
+                f"episode {number} of {source} has {seen} observation and {done} action numbers, "
+                f"expected {layout.size} and {action_size}"
+            )
+    for file in sorted(source.glob("shard-*.safetensors")):
+        write_atomically(directory / file.name, file.read_bytes())
+    write_atomically(directory / "store.json", (source / "store.json").read_bytes())
 
 
 def collect_demonstrations(

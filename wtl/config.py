@@ -47,7 +47,15 @@ class TasksConfig:
     goals_per_start: int = 1
     """Fresh goals that share one start, so that the start cannot be memorised as the name of the goal."""
     fast: bool = True
-    reward_version: str = "v2"
+    reward_version: Literal["v1", "v2"] = "v2"
+
+    def __post_init__(self) -> None:
+        for name in ("goals_per_family", "validation_goals_per_family", "test_goals_per_family"):
+            if getattr(self, name) < 2:
+                # A demonstration is never of the identical task, so one task alone has none.
+                raise ValueError(f"tasks.{name} must be at least 2, got {getattr(self, name)}")
+        if self.goals_per_start < 1:
+            raise ValueError(f"tasks.goals_per_start must be at least 1, got {self.goals_per_start}")
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,8 @@ class RunConfig:
     executor: Literal["local", "serial"] = "local"
     regime: Regime = "family"
     tasks: TasksConfig = field(default_factory=TasksConfig)
+    own_demonstrations: str = ""
+    """A finished episode store of one's own, used instead of asking the expert."""
     demonstrations: DemonstrationsConfig = field(default_factory=DemonstrationsConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     trials: TrialsConfig = field(default_factory=TrialsConfig)
@@ -134,12 +144,18 @@ class ConfigError(ValueError):
 
 
 def preset_path(name: str) -> Path:
-    """A preset's or a user's YAML file. Raises ConfigError, naming the presets, if there is none."""
-    for candidate in (Path(name), PRESETS / f"{name}.yaml", PRESETS / name):
+    """A YAML file, a run directory (its own resolved configuration) or a preset.
+
+    Raises:
+        ConfigError: none of these; the message names the presets.
+    """
+    for candidate in (Path(name), Path(name) / "config.yaml", PRESETS / f"{name}.yaml", PRESETS / name):
         if candidate.is_file():
             return candidate
     known = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
-    raise ConfigError(f"there is no configuration {name!r}; give a YAML file or one of the presets {known}")
+    raise ConfigError(
+        f"there is no configuration {name!r}; give a YAML file, a run directory or one of the presets {known}"
+    )
 
 
 def load_config(name: str, overrides: list[str], kind: type[Config] = RunConfig) -> Config:  # type: ignore[assignment]

@@ -66,9 +66,9 @@ class LocalExecutor:
         left = dict(enumerate(units))
         deaths = 0
         while left:
-            pool = self._start()
-            futures = {pool.submit(function, unit): index for index, unit in left.items()}
             try:
+                pool = self._start()
+                futures = {pool.submit(function, unit): index for index, unit in left.items()}
                 for future in as_completed(futures):
                     result = future.result()
                     index = futures[future]

@@ -41,6 +41,11 @@ class Learner(Protocol):
         """The parameters."""
         ...
 
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile can take the loss (used on a GPU)."""
+        ...
+
     def loss(self, batch: Batch) -> Losses:
         """On one meta-batch."""
         ...

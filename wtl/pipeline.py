@@ -16,7 +16,7 @@ import rich.progress
 from rich.console import Console
 
 from wtl.batch import MetaBatches
-from wtl.collect import Operator, collect_demonstrations, collect_trials
+from wtl.collect import Operator, adopt_demonstrations, collect_demonstrations, collect_trials
 from wtl.config import RunConfig, to_yaml
 from wtl.episode import Episode
 from wtl.evaluate import Contestants, evaluate
@@ -29,7 +29,7 @@ from wtl.plan import Plan
 from wtl.run import Stage
 from wtl.seeding import seed_for
 from wtl.store import EpisodeStore, write_atomically
-from wtl.train import TrainConfig, Training, use_all_cores
+from wtl.train import TrainConfig, Training, share_cores
 
 
 class Pipeline:
@@ -46,6 +46,9 @@ class Pipeline:
         c, plan = self.config, self.plan
 
         def make() -> dict[str, Any]:
+            if c.own_demonstrations:
+                adopt_demonstrations(plan.distribution, Path(c.own_demonstrations), plan.demos.directory)
+                return _describe(EpisodeStore(plan.demos.directory))
             with self._bar("demonstrations") as progress:
                 collect_demonstrations(
                     plan.distribution,
@@ -163,6 +166,7 @@ class Pipeline:
             return
         for before in stage.inputs:
             before.require()
+        _ = self.plan.distribution  # a mistake in the tasks must show before anything is written
         stage.begin()
         write_atomically(self.plan.root / "config.yaml", to_yaml(self.config).encode())
         results = make()
@@ -179,7 +183,7 @@ class Pipeline:
         start: Stage | None = None,
     ) -> dict[str, Any]:
         """Train one network; `trials_in_context` None means that no context is read at all."""
-        use_all_cores()
+        share_cores()
         name = stage.directory.name
         episodes = [e for s in stores for e in EpisodeStore(s.directory)]
         make = functools.partial(self._batches, episodes, config, trials_in_context)

@@ -37,6 +37,8 @@ class Plan:
         c = self.config
         twins = c.regime == "goal"
         settings = {"tasks": to_plain(c.tasks), "seed": c.seed, "twins": twins}
+        if c.own_demonstrations:
+            settings["own_demonstrations"] = c.own_demonstrations
         return Stage(self.root / "demos", settings | {"demonstrations": to_plain(c.demonstrations)})
 
     @functools.cached_property

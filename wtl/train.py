@@ -46,6 +46,13 @@ class TrainConfig:
     device: str = "auto"
     """auto: a GPU if there is one (bf16 and torch.compile there), else the CPU in float32."""
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "validate_every_steps", "validation_batches", "checkpoint_every_steps", "log_every_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"train.learning_rate must be positive, got {self.learning_rate}")
+
 
 def choose_device(name: str) -> torch.device:
     """Raises ValueError for a device that is not there."""
@@ -109,7 +116,7 @@ class Training:
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
         self.loss = learner.loss
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and learner.compiles:
             self.loss = torch.compile(learner.loss, dynamic=False)
         self.step = 0
         self.history: list[dict[str, float]] = []
@@ -182,7 +189,7 @@ class Training:
     def fit(self, batches: MetaBatches, validation: MetaBatches | None, progress: Progress) -> None:
         """Train to the last step; write checkpoints, TensorBoard and `losses.csv` on the way."""
         config = self.config
-        writer = SummaryWriter(str(self.log_dir), purge_step=self.step or None)
+        writer = SummaryWriter(str(self.log_dir), purge_step=self.step + 1)  # the events that will come again
         note = ""
         try:
             for batch in _prefetched(batches, self.step, config.steps):
@@ -227,6 +234,6 @@ def _tensors(batch: Batch) -> dict[str, torch.Tensor]:
     return {name: value.cpu() for name, value in parts.items() if isinstance(value, torch.Tensor)}
 
 
-def use_all_cores() -> None:
-    """Let torch use every core that this process may run on."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+def share_cores() -> None:
+    """Half of the cores for torch: the other half makes batches, and on small machines is the same silicon twice."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))

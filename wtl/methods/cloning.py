@@ -30,6 +30,7 @@ class Cloning:
     """Observation in, action out; contexts are ignored."""
 
     method = "cloning"
+    compiles = True
 
     def __init__(self, config: CloningConfig, spec: FamilySpec, source: str = "untrained") -> None:
         self.config, self.spec, self._source = config, spec, source

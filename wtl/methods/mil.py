@@ -48,6 +48,7 @@ class Mil:
     """Demonstration in, adapted weights out, one set for each context."""
 
     method = "mil"
+    compiles = False  # gradient steps inside the loss
 
     def __init__(self, config: MilConfig, spec: FamilySpec, source: str = "untrained") -> None:
         self.config, self.spec, self._source = config, spec, source

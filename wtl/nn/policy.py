@@ -33,6 +33,7 @@ class ContextPolicy:
     """A trainable improver over a `ContextNetwork`; subclasses say which contexts they read."""
 
     method: str
+    compiles = True
 
     def __init__(self, config: PolicyConfig, spec: FamilySpec, frames: int, source: str = "untrained") -> None:
         self.config, self.spec, self.frames = config, spec, frames

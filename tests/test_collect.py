@@ -1,0 +1,257 @@
+"""Collecting: the content is a function of the settings, whoever does the work and however often it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ProbeRun
+from strategies import PROBE, make_episode, make_task
+
+from tasks import make_distribution
+from tasks.metaworld import MetaWorldFamily
+from wtl import collect
+from wtl.attempts import ExplorationConfig
+from wtl.collect import (
+    DemonstrationsConfig,
+    DemonstrationShelf,
+    Operator,
+    TrialsConfig,
+    collect_demonstrations,
+    collect_trials,
+    demonstrate,
+)
+from wtl.executor import Executor, LocalExecutor, SerialExecutor
+from wtl.store import EpisodeStore, close_store, write_shard
+from wtl.task import TaskDistribution
+
+SMALL = make_distribution("probe", seed=1, goals_per_family=3, validation_goals_per_family=1, test_goals_per_family=2)
+FIRST = next(iter(PROBE))
+CONFIG = DemonstrationsConfig(noise=0.5, spare_last=False, after_success_steps=2, unit_episodes=2)
+
+
+def silent(*_: int) -> None:
+    """No progress bar."""
+
+
+def demos(directory: Path, executor: Executor | None = None, regime: Any = "family", **changes: Any) -> EpisodeStore:
+    arguments = {"config": CONFIG, "seed": 0, "progress": silent} | changes
+    collect_demonstrations(
+        SMALL, regime=regime, directory=directory, executor=executor or SerialExecutor(), **arguments
+    )
+    return EpisodeStore(directory)
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+# Demonstrations.
+
+
+def test_every_task_of_every_split_is_demonstrated_once(tmp_path: Path) -> None:
+    store = demos(tmp_path)
+    wanted = [task for split in ("train", "validation", "test") for task in SMALL.split(split)]  # type: ignore[arg-type]
+    assert sorted(r.task.name for r in store.records) == sorted(t.name for t in wanted)
+    assert all(r.success and r.role == "demonstration" and r.source == "expert" for r in store.records)
+    assert len({r.seed for r in store.records}) == len(store)
+
+
+def test_the_content_does_not_depend_on_the_workers(tmp_path: Path) -> None:
+    executor = LocalExecutor(2)
+    demos(tmp_path / "serial")
+    demos(tmp_path / "two", executor)
+    executor.close()
+    assert content(tmp_path / "serial") == content(tmp_path / "two")
+
+
+def test_another_seed_gives_other_episodes_of_the_same_tasks(tmp_path: Path) -> None:
+    one, other = demos(tmp_path / "0"), demos(tmp_path / "1", seed=1)
+    assert [r.task for r in one.records] == [r.task for r in other.records]
+    assert not set(r.seed for r in one.records) & set(r.seed for r in other.records)
+
+
+@pytest.mark.parametrize(
+    "lost", [["shard-00001.safetensors"], ["store.json"], ["shard-00000.safetensors", "store.json"]]
+)
+def test_what_is_lost_is_made_again_and_the_same(tmp_path: Path, lost: list[str]) -> None:
+    demos(tmp_path)
+    before = content(tmp_path)
+    for name in lost:
+        (tmp_path / name).unlink()
+    progress: list[tuple[int, int]] = []
+    demos(tmp_path, progress=lambda done, total: progress.append((done, total)))
+    assert content(tmp_path) == before
+    total = len(before) - 1
+    again = sum(name.startswith("shard") for name in lost)
+    assert progress == [(total - again + i, total) for i in range(again + 1)]
+
+
+def test_failures_of_the_expert_are_done_again_with_less_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = SMALL.families[FIRST]
+    scales: list[float] = []
+    played: list[list[str]] = []
+    roll_out = collect.roll_out
+
+    def watched(family: Any, environments: Any, tasks: Any, seeds: Any, actor: Any, **rest: Any) -> Any:
+        scales.append(actor.noise.scale)
+        played.append([task.name for task in tasks])
+        return roll_out(family, environments, tasks, seeds, actor, **rest)
+
+    monkeypatch.setattr(collect, "roll_out", watched)
+    config = replace(CONFIG, noise=25.0, retries=4)  # a drunkard
+    tasks = family.sample_tasks(12, 3, "train")
+    episodes = demonstrate(family, tasks, config, 0)
+    assert [e.task for e in episodes] == list(tasks) and all(e.trajectory.success for e in episodes)
+    assert scales == [25.0, 18.75, 12.5, 6.25, 0.0][: len(scales)] and len(scales) > 1
+    assert all(set(later) < set(earlier) for earlier, later in zip(played, played[1:], strict=False))
+
+
+def test_a_task_that_the_expert_never_solves_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = SMALL.families[FIRST]
+    expert = type(family).expert_action
+    tasks = family.sample_tasks(3, 3, "train")
+    places = np.array(tasks[1].parameters[2:-1])
+
+    def lost(self: Any, environment: Any) -> np.ndarray:
+        there = np.array_equal(environment.places.ravel(), places)
+        return np.zeros(2) if there else expert(self, environment)
+
+    monkeypatch.setattr(type(family), "expert_action", lost)
+    assert [e.task for e in demonstrate(family, tasks, CONFIG, 0)] == [tasks[0], tasks[2]]
+
+
+def test_an_expert_that_solves_nothing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(SMALL.families[FIRST]), "expert_action", lambda *_: np.zeros(2))
+    with pytest.raises(ValueError, match=f"the expert of {FIRST} solved none of 2 tasks; nothing to show"):
+        demos(tmp_path)
+    assert not (tmp_path / "store.json").exists()
+
+
+def test_regime_goal_demonstrates_a_twin_of_every_task(tmp_path: Path) -> None:
+    store = demos(tmp_path, regime="goal")
+    names = {r.task.name for r in store.records}
+    assert len(names) == 2 * 6 * len(PROBE)
+    assert all(name.endswith("/other-start") or f"{name}/other-start" in names for name in names)
+
+
+def test_regime_goal_needs_a_second_start(tmp_path: Path) -> None:
+    family = MetaWorldFamily("plate-slide-v3")
+    tasks = family.sample_tasks(2, 0, "validation")
+    slide = TaskDistribution({family.name: family}, (), tasks, ())
+    with pytest.raises(ValueError, match="plate-slide-v3 has a single start, so regime `goal` does not exist for it"):
+        collect_demonstrations(slide, CONFIG, "goal", 0, tmp_path / "x", SerialExecutor(), silent)
+    assert not (tmp_path / "x").exists()
+
+
+# The shelf.
+
+
+def test_the_shelf_never_gives_a_demonstration_of_the_task_itself(tmp_path: Path) -> None:
+    for regime in ("family", "goal"):
+        shelf = DemonstrationShelf(demos(tmp_path / regime, regime=regime), regime)  # type: ignore[arg-type]
+        for task in (*SMALL.train, *SMALL.test):
+            for episode in shelf.choose(task, 5, 0):
+                assert episode is not None and episode.task.parameters != task.parameters
+                assert (episode.task.family, episode.task.split) == (task.family, task.split)
+                if regime == "goal":
+                    assert episode.task.goal_name == task.goal_name
+
+
+def test_the_shelf_gives_different_ones_and_the_same_for_a_seed(tmp_path: Path) -> None:
+    shelf = DemonstrationShelf(demos(tmp_path), "family")
+    [task] = [t for t in SMALL.train if t.name == f"{FIRST}/train/0"]
+
+    def names(count: int, seed: int) -> list[str]:
+        return [episode.task.name for episode in shelf.choose(task, count, seed) if episode]
+
+    assert len(set(names(5, 0))) == 2  # as many as there are: three tasks, one of them this one
+    assert names(2, 0) == names(2, 0) and len({names(1, seed)[0] for seed in range(20)}) == 2
+
+
+def test_an_empty_shelf(tmp_path: Path) -> None:
+    task = make_task("alpha/0")
+    write_shard(tmp_path, 0, [make_episode(task)])
+    close_store(tmp_path, 1)
+    shelf = DemonstrationShelf(EpisodeStore(tmp_path), "family")
+    with pytest.raises(ValueError, match="no demonstration for task alpha/0 in regime `family`"):
+        shelf.choose(task, 1, 0)
+    assert DemonstrationShelf(EpisodeStore(tmp_path), "none").choose(task, 2, 0) == [None, None]
+
+
+# Trials.
+
+
+@pytest.fixture
+def operator(probe_run: ProbeRun) -> Operator:
+    return probe_run.plan.operator
+
+
+TRIALS = TrialsConfig(later_round_tasks=8, attempts=1, horizons_steps=(5, 7), after_success_steps=2, unit_episodes=4)
+
+
+def trials(
+    probe_run: ProbeRun,
+    operator: Operator,
+    directory: Path,
+    round_number: int,
+    executor: Any = None,
+    config: Any = TRIALS,
+) -> EpisodeStore:
+    plan = probe_run.plan
+    collect_trials(
+        plan.distribution, config, ExplorationConfig(0.0, spare_last=False), "family",
+        EpisodeStore(plan.demos.directory), operator, round_number, 0, directory, executor or SerialExecutor(), silent,
+    )  # fmt: skip
+    return EpisodeStore(directory)
+
+
+def test_round_zero_plays_the_trial_policy_on_every_training_and_validation_task(
+    probe_run: ProbeRun, operator: Operator, tmp_path: Path
+) -> None:
+    store = trials(probe_run, operator, tmp_path, 0)
+    tasks = probe_run.plan.distribution
+    assert sorted(r.task.name for r in store.records) == sorted(t.name for t in (*tasks.train, *tasks.validation))
+    assert {r.attempt for r in store.records} == {0} and {r.role for r in store.records} == {"trial"}
+    assert all(r.source.startswith("trial ") for r in store.records)
+    assert {r.steps for r in store.records if not r.success} == {5, 7}  # the horizons in turns
+    for episode in store:
+        assert np.isfinite(episode.expert_actions).all() and episode.states.shape[1] == 2
+
+
+def test_later_rounds_play_attempts_in_a_row_on_other_tasks(
+    probe_run: ProbeRun, operator: Operator, tmp_path: Path
+) -> None:
+    names = {}
+    for number in (1, 2):
+        store = trials(probe_run, operator, tmp_path / str(number), number)
+        played = {(r.task.name, r.attempt): r.source for r in store.records}
+        for (_, attempt), source in played.items():
+            assert source.startswith("retrial " if attempt else "trial ")
+        assert {name for name, _ in played} == {name for name, attempt in played if attempt == 1}
+        names[number] = {name for name, _ in played if "/train/" in name}
+        families = [name.split("/")[0] for name in names[number]]
+        assert len(names[number]) == 8 and {families.count(f) for f in PROBE} == {
+            8 // len(PROBE)
+        }  # each family its share
+    assert not names[1] & names[2]
+
+
+@pytest.mark.slow  # each worker imports torch
+def test_trials_do_not_depend_on_the_workers(probe_run: ProbeRun, operator: Operator, tmp_path: Path) -> None:
+    trials(probe_run, operator, tmp_path / "serial", 1)
+    executor = LocalExecutor(2)
+    trials(probe_run, operator, tmp_path / "two", 1, executor)
+    executor.close()
+    assert content(tmp_path / "serial") == content(tmp_path / "two")
+
+
+def test_trials_that_were_lost_are_the_same_again(probe_run: ProbeRun, operator: Operator, tmp_path: Path) -> None:
+    trials(probe_run, operator, tmp_path, 1)
+    before = content(tmp_path)
+    (tmp_path / "shard-00002.safetensors").unlink()
+    trials(probe_run, operator, tmp_path, 1)
+    assert content(tmp_path) == before

@@ -1,0 +1,233 @@
+"""Parts of networks against numbers worked out by hand, other people's formulas, and slow twins."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from strategies import PLANE
+from torch import Tensor, distributions
+
+from wtl.batch import Segments
+from wtl.nn.attention import CrossAttentionBlock, SelfAttentionBlock, sinusoids
+from wtl.nn.features import ObservationFeatures
+from wtl.nn.mixture import Mixture, MixtureHead
+from wtl.nn.mlp import MlpNetwork
+from wtl.nn.network import ContextNetwork, NetworkConfig
+from wtl.task import FamilySpec, ObservationLayout
+
+SPEC = FamilySpec("alpha", PLANE, 2, 10, 2, True, 1.0)
+SMALL = NetworkConfig(width=16, heads=2, encoder_layers=2, reader_layers=2, components=3)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def numbers(*values: object) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)
+
+
+# The mixture.
+
+
+def test_densities_worked_out_by_hand() -> None:
+    one = Mixture(numbers(0.0), numbers([0.0]), numbers([0.0]))
+    assert one.log_probability(numbers(0.0)).item() == pytest.approx(-0.9189385)  # -log(2 pi) / 2
+    two = Mixture(numbers(0.0, 0.0), numbers([1.0], [-1.0]), numbers([0.0], [0.0]))
+    assert two.log_probability(numbers(0.0)).item() == pytest.approx(-1.4189385)  # ... - 1 / 2
+    narrow = Mixture(numbers(0.0), numbers([0.0]), numbers([math.log(0.5)]))
+    assert narrow.log_probability(numbers(0.5)).item() == pytest.approx(-0.9189385 - 0.5 + math.log(2))
+    heavy = Mixture(numbers(math.log(3.0), 0.0), numbers([0.0], [0.0]), numbers([0.0], [0.0]))
+    assert heavy.log_probability(numbers(0.0)).item() == pytest.approx(-0.9189385)  # weights sum to one
+
+
+def test_densities_are_those_of_torch_distributions() -> None:
+    mixture = Mixture(torch.randn(4, 6, 3), torch.randn(4, 6, 3, 2), torch.randn(4, 6, 3, 2) / 2)
+    normal = distributions.Independent(distributions.Normal(mixture.means_MA, mixture.log_deviations_MA.exp()), 1)
+    expected = distributions.MixtureSameFamily(distributions.Categorical(logits=mixture.logits_M), normal)
+    actions = torch.randn(4, 6, 2)
+    torch.testing.assert_close(mixture.log_probability(actions), expected.log_prob(actions))
+
+
+def test_the_mean_of_a_component() -> None:
+    mixture = Mixture(torch.zeros(2, 3), torch.arange(12.0).view(2, 3, 2), torch.zeros(2, 3, 2))
+    assert mixture.component_mean(torch.tensor([2, 0])).tolist() == [[4.0, 5.0], [6.0, 7.0]]
+
+
+def test_the_head_stays_where_actions_are() -> None:
+    mixture = MixtureHead(8, 5, 2)(100 * torch.randn(50, 8))
+    assert mixture.logits_M.shape == (50, 5) and mixture.means_MA.shape == (50, 5, 2)
+    assert mixture.means_MA.abs().max() <= 1.05
+    deviations = mixture.log_deviations_MA.exp()
+    assert deviations.min() >= 0.05 * 0.999 and deviations.max() <= 1.001
+
+
+# Attention.
+
+
+def test_what_is_offered_once_equals_what_is_computed_anew() -> None:
+    block = CrossAttentionBlock(16, 2)
+    context, queries = torch.randn(3, 7, 16), torch.randn(3, 5, 16)
+    offered = block.offer(context)
+    together = block(queries, offered)
+    for q in range(5):
+        torch.testing.assert_close(block(queries[:, q : q + 1], block.offer(context)), together[:, q : q + 1])
+    rows = torch.tensor([2, 0])
+    torch.testing.assert_close(block(queries[rows], tuple(part[rows] for part in offered)), together[rows])
+
+
+def test_attention_is_the_average_that_the_paper_writes() -> None:
+    block = CrossAttentionBlock(4, 1)
+    context, query = torch.randn(1, 3, 4), torch.randn(1, 1, 4)
+    keys, values = block.kv(context).chunk(2, dim=-1)
+    weights = (block.q(block.norm(query)) @ keys.transpose(1, 2) / math.sqrt(4)).softmax(-1)
+    x = query + block.out(weights @ values)
+    torch.testing.assert_close(block(query, block.offer(context)), x + block.feed_forward(x))
+
+
+def test_without_a_context_only_the_query_is_left() -> None:
+    block, query = CrossAttentionBlock(16, 2), torch.randn(3, 5, 16)
+    torch.testing.assert_close(block(query, None), query + block.feed_forward(query))
+
+
+def test_self_attention_knows_no_order_and_no_neighbours() -> None:
+    block, x, order = SelfAttentionBlock(16, 2), torch.randn(2, 6, 16), torch.randperm(6)
+    torch.testing.assert_close(block(x[:, order]), block(x)[:, order])
+    torch.testing.assert_close(block(x[:1]), block(x)[:1])
+
+
+def test_the_embedding_of_time() -> None:
+    table = sinusoids(3, 4)
+    angles = [[0.0, 0.0], [1.0, 0.1], [2.0, 0.2]]  # frequencies 1 and 100 ** -0.5
+    expected = [[f(a) for a in row for f in (math.sin, math.cos)] for row in angles]
+    torch.testing.assert_close(table, torch.tensor(expected))
+
+
+# Features.
+
+LINE = ObservationLayout(size=5, dimensions=2, points=(0, 2), scalars=(4,))
+
+
+def test_features_worked_out_by_hand() -> None:
+    features = ObservationFeatures(LINE)
+    seen = numbers([1, 0, 2, 2, 5], [3, 0, 4, 4, 9])
+    features.fit(seen)
+    # First place: mean (2, 0), deviations 1 and 0, one deviation for both: sqrt(1 / 2). Second place: 1 and 1.
+    # From the first to the second: (1, 2) and (1, 4): deviations 0 and 1, so sqrt(1 / 2). Scalar: mean 7, deviation 2.
+    root = math.sqrt(2)
+    torch.testing.assert_close(features(seen), numbers([-root, 0, -1, -1, 0, -root, -1], [root, 0, 1, 1, 0, root, 1]))
+    assert features.size == 7
+    assert features(numbers([1e6, 0, -1e6, 0, 0])).abs().max() == 5.0  # off the map, and it does not drown the rest
+
+
+def test_features_of_absent_places_are_zero() -> None:
+    features = ObservationFeatures(PLANE)
+    features.fit(torch.randn(20, PLANE.size) + 3)
+    seen = torch.randn(4, PLANE.size) + 3
+    seen[:, 2:4] = 0.0  # the second of three places
+    out = features(seen)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    vectors = out[:, :12].unflatten(-1, (6, 2))
+    gone = [1] + [3 + i for i, pair in enumerate(pairs) if 1 in pair]
+    assert not vectors[:, gone].any() and vectors[:, [i for i in range(6) if i not in gone]].all()
+
+
+def test_absent_places_do_not_count_in_the_normalisation() -> None:
+    seen = torch.randn(50, PLANE.size) + 3
+    half = seen.clone()
+    half[::2, 2:4] = 0.0
+    features, expected = ObservationFeatures(PLANE), ObservationFeatures(PLANE)
+    features.fit(half)
+    expected.fit(seen[1::2])
+    torch.testing.assert_close(features.mean[2:4], expected.mean[2:4])
+    torch.testing.assert_close(features.deviation[2:4], expected.deviation[2:4])
+
+
+def test_a_place_as_seen_from_the_others() -> None:
+    features = ObservationFeatures(LINE)
+    features.deviation.fill_(0.5)
+    goal, seen = numbers([2.0, 1.0]), numbers([1.0, 1.0, 2.0, 3.0, 0.0])
+    torch.testing.assert_close(features.relative(goal, seen), numbers([2.0, 0.0, 0.0, -4.0]))
+
+
+# The context network.
+
+
+def a_context(count: int = 3, segments: int = 2, has_demonstration: bool = True) -> Segments:
+    frames = (torch.randn(count, segments, 5, n) for n in (PLANE.size, 2))
+    outcome = (torch.rand(count, segments, 5) for _ in range(3))
+    return Segments(*frames, *outcome, torch.zeros(count, segments), has_demonstration)
+
+
+def shifted(observations: Tensor, shift: Tensor) -> Tensor:
+    moved = observations.clone()
+    for point in PLANE.points:
+        moved[..., point : point + 2] += shift
+    return moved
+
+
+def test_a_context_read_once_answers_each_query_by_itself() -> None:
+    network = ContextNetwork(SMALL, SPEC).eval()
+    context, queries = a_context(), torch.randn(3, 4, PLANE.size)
+    together = network.answer(network.read(context), queries)
+    for q in range(4):
+        alone = network.answer(network.read(context), queries[:, q : q + 1])
+        torch.testing.assert_close(alone.means_MA[:, 0], together.means_MA[:, q])
+        torch.testing.assert_close(alone.logits_M[:, 0], together.logits_M[:, q])
+
+
+def test_the_belief_without_training_is_where_the_hand_was() -> None:
+    network = ContextNetwork(SMALL, SPEC).eval()
+    torch.nn.init.zeros_(network.vote[-1].weight)
+    torch.nn.init.zeros_(network.vote[-1].bias)
+    context = a_context()
+    hand = context.observations_BSFO[..., :2].flatten(1, 2).mean(dim=1)
+    torch.testing.assert_close(network.read(context).belief_BG, hand)
+
+
+def test_the_belief_moves_with_the_world() -> None:
+    """Up to normalisation: the mean of the data moves along."""
+    network = ContextNetwork(SMALL, SPEC).eval()
+    network.features.fit(torch.randn(40, PLANE.size))
+    context, shift = a_context(), numbers(0.4, -0.7)
+    before = network.read(context).belief_BG
+    network.features.mean[: 2 * len(PLANE.points)] += shift.repeat(len(PLANE.points))
+    moved = Segments(**vars(context) | {"observations_BSFO": shifted(context.observations_BSFO, shift)})
+    torch.testing.assert_close(network.read(moved).belief_BG, before + shift, atol=1e-5, rtol=1e-5)
+
+
+def test_outcomes_and_their_absence_are_read() -> None:
+    network = ContextNetwork(SMALL, SPEC).eval()
+    context = a_context()
+    before = network.read(context).belief_BG
+    for name, value in (("rewards_BSF", torch.rand(3, 2, 5)), ("masked_BS", torch.ones(3, 2))):
+        other = Segments(**vars(context) | {name: value})
+        assert (network.read(other).belief_BG != before).all(), name
+
+
+def test_a_trial_is_not_a_demonstration() -> None:
+    network = ContextNetwork(SMALL, SPEC).eval()
+    context = a_context(segments=1)
+    trial = Segments(**vars(context) | {"has_demonstration": False})
+    assert (network.read(trial).belief_BG != network.read(context).belief_BG).all()
+
+
+def test_the_error_of_a_belief() -> None:
+    network = ContextNetwork(SMALL, SPEC)
+    network.features.deviation.fill_(0.5)
+    belief, goal = numbers([0.0, 0.0]), numbers([0.01, 1.0])
+    # In deviations 0.02 and 2: smooth L1 with beta 0.1 is 0.02 ** 2 / 0.2 and 2 - 0.05.
+    assert network.belief_error(belief, goal).item() == pytest.approx((0.002 + 1.95) / 2, rel=1e-5)
+
+
+def test_a_goal_must_be_a_place() -> None:
+    with pytest.raises(ValueError, match="a goal must be a place of 2 coordinates, got 3"):
+        ContextNetwork(SMALL, FamilySpec("alpha", PLANE, 2, 10, 3, True, 1.0))
+
+
+def test_the_network_without_context() -> None:
+    mixture = MlpNetwork(SPEC, 8, 3)(torch.randn(4, 6, PLANE.size))
+    assert mixture.means_MA.shape == (4, 6, 3, 2)

@@ -1,0 +1,122 @@
+"""The toy: what can be reached is known, and only the right kind of experience reaches it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks import make_distribution
+from tasks.probe import COLOURS, PLACES, ProbeEnvironment, ProbeFamily
+from wtl.rollout import Demonstrator, Ending, Noise, roll_out
+from wtl.task import Task
+
+FAMILIES = [ProbeFamily(name) for name in COLOURS]
+families = pytest.mark.parametrize("family", FAMILIES, ids=list(COLOURS))
+
+
+def play(family: ProbeFamily, tasks: Any, actor: Any) -> Any:
+    environments = [family.make_environment() for _ in tasks]
+    return roll_out(family, environments, tasks, range(len(tasks)), actor, ending=Ending(24, 0))
+
+
+@families
+def test_the_expert_solves_every_task(family: ProbeFamily) -> None:
+    tasks = family.sample_tasks(30, 0, "test")
+    for actor in (Demonstrator(), Demonstrator(Noise(0.3, spare_last=False))):
+        episodes = play(family, tasks, actor)
+        assert all(e.trajectory.success for e in episodes)
+    spec = family.spec
+    [first, *_] = episodes
+    assert first.trajectory.observations.shape[1] == spec.layout.size
+    assert first.trajectory.actions.shape[1] == spec.action_size and first.goal.shape == (spec.goal_size,)
+    assert max(e.trajectory.rewards.max() for e in episodes) <= spec.reward_scale
+
+
+class Walker:
+    """Goes to one of the visible places, whatever the goal."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def act(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        way = observations[:, 2 + 2 * self.place : 4 + 2 * self.place] - observations[:, :2]
+        return np.clip(way / 0.12, -1, 1)
+
+
+@families
+def test_the_known_optima(family: ProbeFamily) -> None:
+    """1 in 2N for any place, 1 in N for a place of the right colour, 1 for the place itself."""
+    tasks = family.sample_tasks(200, 0, "test")
+    success = np.array([[e.trajectory.success for e in play(family, tasks, Walker(p))] for p in range(2 * PLACES)])
+    assert (success.sum(axis=0) == 1).all()  # exactly one place is the right one and no walk passes two
+    assert success.mean() == 1 / (2 * PLACES)
+    rates = success.mean(axis=1)
+    right = slice(PLACES * COLOURS[family.name], PLACES * (COLOURS[family.name] + 1))
+    assert np.abs(rates[right] - 1 / PLACES).max() < 0.1  # no place of the colour is a favourite
+    assert rates.sum() == pytest.approx(rates[right].sum())  # and the other colour is never right
+
+
+def test_families_look_alike() -> None:
+    """Places of both colours stand in any order, so that only a demonstration tells which colour it is."""
+    for family in FAMILIES:
+        tasks = family.sample_tasks(200, 0, "train")
+        places = np.array([task.parameters[2:-1] for task in tasks]).reshape(200, -1, 2)
+        angles = np.arctan2(places[..., 1], places[..., 0])
+        turn = np.diff(angles[:, :2], axis=1) % (2 * np.pi)
+        assert turn.min() < np.pi < turn.max()
+        distances = [np.linalg.norm(p[a] - p[b]) for p in places for a in range(len(p)) for b in range(a)]
+        assert min(distances) > 4 * 0.15  # success at one place is none at another
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_another_start_keeps_the_places_and_the_goal(seed: int, other: int) -> None:
+    family = FAMILIES[seed % len(FAMILIES)]
+    [task] = family.sample_tasks(1, seed, "train")
+    twin = family.with_other_start(task, other)
+    assert twin.goal_name == task.goal_name and twin.name != task.name and twin.split == task.split
+    assert twin.parameters[2:] == task.parameters[2:] and twin.parameters[:2] != task.parameters[:2]
+
+
+def test_the_reward_tells_the_distance_and_nothing_visible_does() -> None:
+    family = FAMILIES[0]
+    [task] = family.sample_tasks(1, 0, "train")
+    seen, rewards = [], []
+    for rewarded in range(2 * PLACES):
+        other = Task(task.family, task.split, "other", (*task.parameters[:-1], float(rewarded)), "other")
+        environment = family.make_environment()
+        observation, _ = environment.reset(options={"task": other})
+        seen.append(np.concatenate([observation, environment.step(np.ones(2))[0]]))
+        rewards.append(environment.step(np.zeros(2))[1])
+        distance = np.linalg.norm(environment.places[rewarded] - environment.position)
+        assert rewards[-1] == pytest.approx(np.exp(-distance))
+        np.testing.assert_array_equal(family.goal(environment), environment.places[rewarded])
+    assert len({s.tobytes() for s in seen}) == 1 and len(set(rewards)) == 2 * PLACES
+
+
+def test_splits_are_disjoint_and_repeat_for_a_seed() -> None:
+    counts = {"goals_per_family": 5, "validation_goals_per_family": 2, "test_goals_per_family": 3}
+    made = make_distribution("probe", seed=1, **counts)  # type: ignore[arg-type]
+    number = len(FAMILIES)
+    assert [len(made.split(s)) for s in ("train", "validation", "test")] == [5 * number, 2 * number, 3 * number]  # type: ignore[arg-type]
+    assert made.train == make_distribution("probe", seed=1, **counts).train  # type: ignore[arg-type]
+    assert made.train != make_distribution("probe", seed=2, **counts).train  # type: ignore[arg-type]
+
+
+def test_a_task_of_another_family_is_refused() -> None:
+    one, other, *_ = FAMILIES
+    with pytest.raises(ValueError, match=f"{one.name} is reset with"):
+        one.make_environment().reset(options={"task": other.sample_tasks(1, 0, "train")[0]})
+    with pytest.raises(ValueError, match="unknown probe family 'probe-up', expected one of"):
+        ProbeFamily("probe-up")
+
+
+def test_the_picture_shows_the_rewarded_place() -> None:
+    environment = ProbeEnvironment(FAMILIES[0].name)
+    environment.reset(options={"task": FAMILIES[0].sample_tasks(1, 0, "train")[0]})
+    picture = environment.render()
+    assert picture.dtype == np.uint8 and (picture == (0, 158, 115)).all(-1).sum() >= 40

@@ -1,0 +1,133 @@
+"""Episodes on disk: what goes in comes out bit for bit, and what is broken is named."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import episodes, make_episode, make_task, same_episode
+
+from wtl import store as stores
+from wtl.episode import Episode
+from wtl.store import EpisodeStore, StoreError, close_store, write_atomically, write_shard
+
+THREE = [make_episode(make_task(f"alpha/{i}"), steps=3 + i, seed=i) for i in range(3)]
+
+
+def stored(directory: Path, shards: list[list[Episode]] | None = None) -> EpisodeStore:
+    for index, shard in enumerate(shards or [THREE[:2], THREE[2:]]):
+        write_shard(directory, index, shard)
+    close_store(directory, len(shards or [0, 0]))
+    return EpisodeStore(directory)
+
+
+def owner(array: Any) -> Any:
+    """Whose memory an array is."""
+    while isinstance(array, np.ndarray) and array.base is not None:
+        array = array.base
+    return array
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(st.lists(st.lists(episodes(), min_size=1, max_size=3), min_size=1, max_size=3))
+def test_what_goes_in_comes_out(tmp_path_factory: pytest.TempPathFactory, shards: list[list[Episode]]) -> None:
+    store = stored(tmp_path_factory.mktemp("store"), shards)
+    given_episodes = [episode for shard in shards for episode in shard]
+    assert len(store) == len(given_episodes)
+    for record, back, episode in zip(store.records, store, given_episodes, strict=True):
+        assert same_episode(back, episode)
+        assert (record.steps, record.success) == (len(episode.trajectory), episode.trajectory.success)
+        assert record.total_reward == pytest.approx(float(episode.trajectory.rewards.sum(dtype=np.float64)))
+
+
+def test_the_same_episodes_give_the_same_bytes(tmp_path: Path) -> None:
+    one, other = stored(tmp_path / "a"), stored(tmp_path / "b")
+    assert [p.read_bytes() for p in sorted(one.directory.iterdir())] == [
+        p.read_bytes() for p in sorted(other.directory.iterdir())
+    ]
+    assert one.digest == other.digest != stored(tmp_path / "c", [THREE]).digest
+
+
+def test_arrays_are_views_of_the_file_and_cannot_be_written(tmp_path: Path) -> None:
+    trajectory = stored(tmp_path).episode(1).trajectory
+    for array in (trajectory.observations, trajectory.actions, trajectory.rewards):
+        assert isinstance(owner(array), mmap.mmap)
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1.0
+
+
+def test_a_store_without_a_manifest_is_not_finished(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"is no finished episode store \(store.json is missing\); collect it first"):
+        EpisodeStore(tmp_path / "nowhere")
+    write_shard(tmp_path, 0, THREE)
+    with pytest.raises(StoreError, match="no finished episode store"):
+        EpisodeStore(tmp_path)
+
+
+def test_a_store_with_a_hole_is_not_closed(tmp_path: Path) -> None:
+    write_shard(tmp_path, 0, THREE)
+    with pytest.raises(StoreError, match="shard-00001.safetensors is missing; run the same command again"):
+        close_store(tmp_path, 2)
+    assert not (tmp_path / "store.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
+def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
+    path = stored(tmp_path).directory / "shard-00001.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "delete":
+        path.unlink()
+    else:
+        content[-5] ^= 1
+        path.write_bytes(content if damage == "flip" else content[:-9])
+    with pytest.raises(StoreError, match=r"shard-00001.safetensors is missing or damaged; delete .* collect it again"):
+        EpisodeStore(tmp_path)
+
+
+def test_an_empty_shard_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="shard 4 of .* would be empty"):
+        write_shard(tmp_path, 4, [])
+
+
+def test_a_file_is_the_old_one_or_the_whole_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deep" / "file"
+    write_atomically(path, b"old")
+
+    def die(_: int) -> None:
+        raise KeyboardInterrupt  # with everything written and nothing on the disk yet
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stores.os, "fsync", die)
+        write_atomically(path, b"new, but never whole")
+    assert path.read_bytes() == b"old"
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]  # the partial file was written again and moved
+
+
+def test_an_unfinished_shard_does_not_stand_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stores.os, "fsync", die)
+        write_shard(tmp_path, 0, THREE)
+    assert not (tmp_path / "shard-00000.safetensors").exists()
+    assert len(stored(tmp_path)) == 3  # what is left over is in nobody's way
+
+
+def test_the_index_tells_what_produced_an_episode(tmp_path: Path) -> None:
+    record = stored(tmp_path).records[2]
+    assert (record.task, record.role, record.attempt, record.seed, record.source) == (
+        THREE[2].task, "demonstration", 0, 2, "test",
+    )  # fmt: skip
+    manifest = json.loads((tmp_path / "store.json").read_text())
+    assert manifest["version"] == 1 and len(manifest["shards"]) == 2

@@ -1,0 +1,62 @@
+"""Tasks, layouts, and that no task stands in two splits."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import PROBE, make_task
+
+from wtl.task import ObservationLayout, TaskDistribution
+
+
+def test_a_layout_names_each_number_once() -> None:
+    ObservationLayout(size=5, dimensions=2, points=(0, 2), scalars=(4,))
+    for points, scalars in (((0,), (4,)), ((0, 1), (3, 4)), ((0, 2), (5,)), ((0, 2), (4, 4))):
+        with pytest.raises(ValueError, match="must name each of its 5 numbers once, got"):
+            ObservationLayout(size=5, dimensions=2, points=points, scalars=scalars)
+
+
+@given(st.permutations(range(4)), st.integers(1, 3))
+def test_places_and_numbers_may_stand_in_any_order(order: list[int], dimensions: int) -> None:
+    starts, position, scalars = [], 0, []
+    for kind in order:
+        if kind < 2:
+            starts.append(position)
+        else:
+            scalars.append(position)
+        position += dimensions if kind < 2 else 1
+    ObservationLayout(position, dimensions, tuple(starts), tuple(scalars))
+
+
+FIRST = next(iter(PROBE.values()))
+FAMILY = {"alpha": FIRST}
+
+
+def test_a_distribution_gives_its_splits() -> None:
+    a, b, c = (make_task(f"alpha/{i}", split=s) for i, s in enumerate(("train", "validation", "test")))
+    distribution = TaskDistribution(FAMILY, (a,), (b,), (c,))
+    assert [distribution.split(name) for name in ("train", "validation", "test")] == [(a,), (b,), (c,)]
+    assert distribution.spec.name == FIRST.spec.name
+
+
+@pytest.mark.parametrize(
+    "first, second", [("train", "test"), ("train", "validation"), ("validation", "test"), ("train",) * 2]
+)
+def test_a_task_stands_in_one_split_only(first: str, second: str) -> None:
+    one = make_task("alpha/0", split=first)
+    twin = type(one)(one.family, second, "alpha/again", one.parameters, "other goal")  # type: ignore[arg-type]
+    splits: dict[str, tuple] = {"train": (), "validation": (), "test": ()}
+    splits[first] += (one,)
+    splits[second] += (twin,)
+    message = "alpha/0 and alpha/again are the same; splits must be disjoint"
+    with pytest.raises(ValueError, match=message):
+        TaskDistribution(FAMILY, **splits)
+
+
+def test_a_task_of_a_family_that_is_not_there() -> None:
+    message = re.escape("task beta/0 is of family beta, which is not in the distribution")
+    with pytest.raises(ValueError, match=message):
+        TaskDistribution(FAMILY, (make_task("beta/0", "beta"),), (), ())
