@@ -100,10 +100,10 @@ class ProbeFamily:
 
     def _draw(self, split: Split, name: str, seed: int) -> Task:
         generator = stream(seed, "probe", name)
-        # Places stand well apart, so that no two can be mistaken for one another, in any order.
+        # Red to the right and left, blue above and below, give or take.
         count = 2 * PLACES
-        angles = generator.uniform(0, 2 * np.pi) + generator.permutation(count) * 2 * np.pi / count
-        angles += generator.uniform(-0.3, 0.3, count)
+        order = np.arange(count).reshape(PLACES, 2).T.ravel()
+        angles = order * 2 * np.pi / count + generator.uniform(-0.3, 0.3, count)
         places = _REACH * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         start = generator.uniform(-0.2, 0.2, 2)
         rewarded = PLACES * COLOURS[self.name] + generator.integers(PLACES)

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from wtl.config import RunConfig, load_config
+from wtl.pipeline import Pipeline
 from wtl.plan import Plan
 
 torch.set_num_threads(1)
@@ -58,19 +59,24 @@ class ProbeRun:
 
 
 def run_everything(config: RunConfig) -> None:
-    """What `wtl run` does, on one thread and without output."""
-    from wtl import pipeline as pipelines
+    """What `wtl run` does, without output."""
     from wtl.present import present
 
     quiet = Console(quiet=True)
+    pipeline = Pipeline(config, quiet)
+    try:
+        pipeline.all_stages()
+        present(pipeline.plan, quiet)
+    finally:
+        pipeline.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tests run beside one another; a pipeline that takes all cores would only make them wait."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipelines, "use_all_cores", lambda: None)
-        pipeline = pipelines.Pipeline(config, quiet)
-        try:
-            pipeline.all_stages()
-            present(pipeline.plan, quiet)
-        finally:
-            pipeline.close()
+        patch.setattr("wtl.pipeline.use_all_cores", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")
