@@ -32,6 +32,7 @@ from wtl.task import FamilySpec, ObservationLayout, Split, Task, TaskDistributio
 LAYOUT = ObservationLayout(size=18, dimensions=3, points=(0, 4, 11), scalars=(3, 7, 8, 9, 10, 14, 15, 16, 17))
 OFFICIAL_GOALS = 50
 _VISIBLE = LAYOUT.size
+_CAMERA = {"render_mode": "rgb_array", "camera_name": "corner2", "width": 240, "height": 240}
 _STEERS_THE_HAND = frozenset({"reach-v3", "reach-wall-v3"})
 """Experts that steer the hand to the goal although the reward measures the fingers, 4.5 cm below: they stop
 5 mm inside the success radius of 5 cm, where no imitator succeeds. They are told the goal of the hand."""
@@ -69,7 +70,7 @@ class MetaWorldEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
     """One Meta-World environment behind gymnasium's interface, goal cut off."""
 
     def __init__(self, name: str, reward_version: str, fast: bool, render: bool) -> None:
-        extra = {"render_mode": "rgb_array", "camera_name": "corner2"} if render else {}
+        extra = _CAMERA if render else {}
         self.name = name
         self.sawyer = _make_sawyer(name, reward_function_version=reward_version, **extra)
         if fast and not render:

@@ -19,6 +19,8 @@ from wtl.plan import Plan
 
 torch.set_num_threads(1)
 
+PHASES = ("trial.train", "retrial.train", "retrial.later_train", "cloning.train", "mil.train")
+
 TINY = (
     "executor=serial", "tasks={goals_per_family: 12, validation_goals_per_family: 3, test_goals_per_family: 4}",
     "demonstrations.unit_episodes=10", "trials.unit_episodes=10", "trials.later_round_tasks=8",
@@ -28,7 +30,7 @@ TINY = (
     *(
         f"{phase}={{steps: 6, validate_every_steps: 3, checkpoint_every_steps: 3, log_every_steps: 2, "
         "validation_batches: 1, warmup_steps: 1, batch: {contexts: 8, queries: 4, frames: 6}}"
-        for phase in ("trial.train", "retrial.train", "retrial.later_train", "cloning.train", "mil.train")
+        for phase in PHASES
     ),
     "evaluation.unit_entries=4", "evaluation.controls=[blind_retry, shuffled_trial, masked_reward]",
 )  # fmt: skip
@@ -75,7 +77,7 @@ def run_everything(config: RunConfig) -> None:
 def one_thread() -> Iterator[None]:
     """Tests run beside one another; a pipeline that takes all cores would only make them wait."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wtl.pipeline.use_all_cores", lambda: None)
+        patch.setattr(torch, "set_num_threads", lambda _: None)
         yield
 
 

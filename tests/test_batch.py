@@ -84,7 +84,7 @@ def slow_frames(t: Trajectory, frames: int, reward_scale: float) -> dict[str, np
     return {name: np.array(values, np.float32) for name, values in rows.items()}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(trajectories(), min_size=1, max_size=4), st.integers(2, 12), st.sampled_from([1.0, 10.0]))
 def test_the_table_gives_the_frames_of_its_slow_twin(given: list[Trajectory], frames: int, scale: float) -> None:
     table = EpisodeTable(given, scale)

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from strategies import episodes, make_episode, make_task, make_trajectory, trajectories
 
 from wtl.episode import Context, Episode, Trajectory
@@ -43,6 +43,7 @@ def test_an_episode_says_what_was_expected_and_what_came(field: str, value: np.n
         replace(make_episode(make_task("a"), steps=3), **{field: value})
 
 
+@settings(max_examples=25, deadline=None)
 @given(episodes())
 def test_arrays_have_their_types_and_are_read_only(episode: Episode) -> None:
     t = episode.trajectory
@@ -71,6 +72,7 @@ def test_nothing_hidden_has_a_field_in_what_a_policy_reads() -> None:
     assert {f.name for f in fields(Context)} == {"demonstration", "trials"}
 
 
+@settings(max_examples=25, deadline=None)
 @given(trajectories())
 def test_a_masked_trial_keeps_its_path_and_loses_its_outcome(t: Trajectory) -> None:
     masked = t.with_outcome_masked()

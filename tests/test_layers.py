@@ -56,10 +56,10 @@ def test_tasks_know_only_the_words_and_the_seeds() -> None:
 
 
 def test_collecting_and_reporting_are_free_of_torch_at_import() -> None:
-    modules = (
-        "task", "episode", "seeding", "rollout", "store", "run", "executor", "attempts", "official", "collect", "evaluate",
-        "results", "evidence", "report", "figures", "tensorboard", "video", "cli",
-    )  # fmt: skip
+    words = (
+        "task episode seeding rollout store run executor attempts official collect evaluate results evidence report cli"
+    )
+    modules = words.split()
     code = (
         f"import sys\nfor name in {modules!r}:\n    __import__('wtl.' + name)\n"
         "    assert 'torch' not in sys.modules, name\n    assert 'metaworld' not in sys.modules, name\n"

@@ -18,13 +18,13 @@ from wtl.rollout import Demonstrator, Ending, Noise, roll_out
 from wtl.task import Split
 
 SMALL = MilConfig(width=32, components=3, frames=12)
-SPEC = probe.ProbeFamily("probe-north").spec
+SPEC = probe.ProbeFamily("probe-red").spec
 
 
 def watch(split: Split, count: int) -> list[Episode]:
     """Demonstrations of `count` tasks of each family and of the same goals from another start."""
     episodes = []
-    for name in probe.TURNS:
+    for name in probe.COLOURS:
         family = probe.ProbeFamily(name)
         tasks = family.sample_tasks(count, 0, split)
         tasks += tuple(family.with_other_start(task, i) for i, task in enumerate(tasks))

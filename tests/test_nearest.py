@@ -13,7 +13,7 @@ from wtl.methods.nearest import NearestConfig, NearestNeighbour, relative_featur
 from wtl.rollout import Actor, Demonstrator, Ending, Improver, roll_out
 from wtl.task import ObservationLayout, Task
 
-FAMILY = ProbeFamily("probe-west")
+FAMILY = ProbeFamily("probe-blue")
 ENDING = Ending(FAMILY.spec.horizon_steps)
 LINE = ObservationLayout(size=3, dimensions=1, points=(0, 1), scalars=(2,))
 """A hand, an object and a gripper on a line."""

@@ -35,7 +35,7 @@ def owner(array: Any) -> Any:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(st.lists(st.lists(episodes(), min_size=1, max_size=3), min_size=1, max_size=3))
 def test_what_goes_in_comes_out(tmp_path_factory: pytest.TempPathFactory, shards: list[list[Episode]]) -> None:

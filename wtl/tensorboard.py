@@ -121,7 +121,10 @@ def _write_curve(writer: SummaryWriter, attempts: Mapping[int, Rows], hidden_goa
         for group, grouped in groups(members, hidden_goal_families).items():
             name, here = _NAMES.get(group, f"families/{group}"), point(attempt, grouped)
             writer.add_scalar(f"{name}/success", here["successes"] / here["n"], attempt)
-            writer.add_scalar(f"{name}/return", sum(row.total_reward for row in grouped) / here["n"], attempt)
+            total = sum(row.total_reward for row in grouped)
+            writer.add_scalar(f"{name}/return", total / here["n"], attempt)
+            # Episodes end soon after a success, so the return alone falls as a policy gets better.
+            writer.add_scalar(f"{name}/reward_per_step", total / sum(row.steps for row in grouped), attempt)
             if group == "all":
                 writer.add_scalar("interval/success/low", here["low"], attempt)
                 writer.add_scalar("interval/success/high", here["high"], attempt)

@@ -47,7 +47,13 @@ class TrainConfig:
     """auto: a GPU if there is one (bf16 and torch.compile there), else the CPU in float32."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "validate_every_steps", "validation_batches", "checkpoint_every_steps", "log_every_steps"):
+        for name in (
+            "steps",
+            "validate_every_steps",
+            "validation_batches",
+            "checkpoint_every_steps",
+            "log_every_steps",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if self.learning_rate <= 0:

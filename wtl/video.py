@@ -46,20 +46,20 @@ def record(
     ending: Ending,
     exploration: ExplorationConfig,
     style: Style = "auto",
-    every: int = 3,
+    most: int = 60,
 ) -> list[Clip]:
     """Play an entry once more (it replays exactly) and picture the demonstration and every attempt.
 
     Args:
         improvers: one for each attempt, the trial policy first.
         style: the simulator's camera, a sketch, or the camera if it works here.
-        every: steps between two pictures.
+        most: pictures of one episode at the most; long episodes are shown faster.
 
     Raises:
         RuntimeError: style `camera` on a machine without EGL and OSMesa.
     """
     camera = None if style == "sketch" else _camera(family, required=style == "camera")
-    clips = [] if demonstration is None else [_clip(family, "demonstration", demonstration, camera, every)]
+    clips = [] if demonstration is None else [_clip(family, "demonstration", demonstration, camera, most)]
     contexts = first_contexts([session])
     pool = EnvironmentPool()
     for attempt, improver in enumerate(improvers):
@@ -67,7 +67,7 @@ def record(
             family, [session], contexts, improver, attempt,
             ending=ending, exploration=exploration, keep_states=False, ask_expert=False, pool=pool,
         )  # fmt: skip
-        clips.append(_clip(family, f"attempt {attempt}", episodes[0], camera, every))
+        clips.append(_clip(family, f"attempt {attempt}", episodes[0], camera, most))
         contexts = extended(contexts, episodes)
     pool.close()
     if camera is not None:
@@ -93,8 +93,8 @@ def _camera(family: TaskFamily, required: bool) -> gymnasium.Env[Any, Any] | Non
     return environment
 
 
-def _clip(family: TaskFamily, title: str, episode: Episode, camera: gymnasium.Env[Any, Any] | None, every: int) -> Clip:
-    steps = range(0, len(episode.trajectory) + 1, every)
+def _clip(family: TaskFamily, title: str, episode: Episode, camera: gymnasium.Env[Any, Any] | None, most: int) -> Clip:
+    steps = range(0, len(episode.trajectory) + 1, max(3, -(-len(episode.trajectory) // most)))
     if camera is None:
         frames = [_sketch(family.spec, episode, step) for step in steps]
     else:
