@@ -56,9 +56,7 @@ def test_tasks_know_only_the_words_and_the_seeds() -> None:
 
 
 def test_collecting_and_reporting_are_free_of_torch_at_import() -> None:
-    words = (
-        "task episode seeding rollout store run executor attempts official collect evaluate results evidence report cli"
-    )
+    words = "task episode seeding rollout store run executor attempts collect evaluate results evidence report cli"
     modules = words.split()
     code = (
         f"import sys\nfor name in {modules!r}:\n    __import__('wtl.' + name)\n"
