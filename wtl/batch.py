@@ -10,6 +10,7 @@ frame in the query makes a copycat; frames must reach the end of a trial, or its
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -21,6 +22,8 @@ from torch import Tensor
 from wtl.episode import Context, Episode, Trajectory
 from wtl.seeding import seed_for, stream
 from wtl.task import ObservationLayout, Regime
+
+_PYTHONS_GENERATOR = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -244,10 +247,11 @@ class MetaBatches:
         """The meta-batch of this training step."""
         config = self.config
         generator = stream(self.seed, "batch", step)
-        random.seed(seed_for(self.seed, "tasks", step))  # learn2learn draws from Python's global generator
         low, high = self._trials_in_context
         k = int(generator.integers(low, high + 1))
-        tasks = self._tasksets[k].sample()
+        with _PYTHONS_GENERATOR:  # learn2learn draws from it; training and validation batches are made in two threads
+            random.seed(seed_for(self.seed, "tasks", step))
+            tasks = self._tasksets[k].sample()
         with_demonstration = self.regime != "none" and (k == 0 or generator.random() >= config.no_demonstration)
         parts = [self._pick(generator, self._candidates, tasks, 1)] if with_demonstration else []
         if k:

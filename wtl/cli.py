@@ -38,6 +38,9 @@ def _pipeline(config: str, overrides: list[str] | None) -> Iterator[Pipeline]:
     pipeline = Pipeline(load_config(config, overrides or []), console)
     try:
         yield pipeline
+    except KeyboardInterrupt:  # typer would turn it into a silent exit code
+        console.print("interrupted; the same command goes on where this one stopped")
+        raise
     finally:
         pipeline.close()
 
@@ -147,8 +150,9 @@ def video(
     if style not in ("auto", "camera", "sketch"):
         raise ValueError(f"--style must be auto, camera or sketch, got {style!r}")
     from wtl.present import clips
-    from wtl.video import write_video
+    from wtl.video import check_ending, write_video
 
+    check_ending(out)
     with _pipeline(config, overrides) as pipeline:
         pipeline.plan.evaluation.require()
         write_video(clips(pipeline.plan, entry, style), out)  # type: ignore[arg-type]

@@ -288,7 +288,10 @@ def _parts(entries: EntryList, size: int) -> list[EntryList]:
     parts = []
     for family in families:
         own = [i for i, s in enumerate(entries.sessions) if s.task.family == family]
-        for piece in np.array_split(own, -(-len(own) // size)):
+        # Copies of a task apart and no unit of one entry, so that each has another task to take a trial from.
+        before = [sum(entries.sessions[j].task == entries.sessions[i].task for j in own if j < i) for i in own]
+        own = [i for _, i in sorted(zip(before, own, strict=True))]
+        for piece in np.array_split(own, max(1, min(-(-len(own) // size), len(own) // 2))):
             parts.append(
                 EntryList(
                     *(tuple(values[i] for i in piece) for values in (entries.sessions, entries.second, entries.wrong))

@@ -86,8 +86,11 @@ def read_policy(directory: Path) -> dict[str, Any]:
 
 def load_weights(directory: Path, network: nn.Module) -> None:
     """Load a saved policy's weights. Raises ValueError if they are damaged or of another network."""
+    path = directory / "weights.safetensors"
     try:
-        tensors = load_file(directory / "weights.safetensors")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != read_policy(directory)["sha256"]:
+            raise SafetensorError("its checksum is another one")
+        tensors = load_file(path)
         missing, unexpected = network.load_state_dict(tensors, strict=False)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{directory}/weights.safetensors cannot be read ({error}); train it again") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import rich.progress
+import torch
 from rich.console import Console
 
 from wtl.batch import MetaBatches
@@ -121,11 +122,15 @@ class Pipeline:
         c, spec = self.config, self.plan.distribution.spec
         if self.plan.wants("cloning"):
             stores = [self.plan.demos, self.plan.trials(0)]
-            learner = Cloning(c.cloning.policy, spec)
-            self._run(self.plan.cloning, lambda: self._train(self.plan.cloning, learner, c.cloning.train, stores, None))
+            self._run(
+                self.plan.cloning,
+                lambda: self._train(self.plan.cloning, Cloning(c.cloning.policy, spec), c.cloning.train, stores, None),
+            )
         if self.plan.wants("mil"):
-            mil = Mil(c.mil.policy, spec)
-            self._run(self.plan.mil, lambda: self._train(self.plan.mil, mil, c.mil.train, [self.plan.demos], (0, 0)))
+            self._run(
+                self.plan.mil,
+                lambda: self._train(self.plan.mil, Mil(c.mil.policy, spec), c.mil.train, [self.plan.demos], (0, 0)),
+            )
 
     def evaluate(self) -> None:
         """Stage `evaluation`."""
@@ -169,6 +174,8 @@ class Pipeline:
         _ = self.plan.distribution  # a mistake in the tasks must show before anything is written
         stage.begin()
         write_atomically(self.plan.root / "config.yaml", to_yaml(self.config).encode())
+        # Networks are built in `make`; their first weights belong to the stage, whatever this process did before.
+        torch.manual_seed(seed_for(self.config.seed, "network", stage.directory.name))
         results = make()
         stage.finish(**results)
         self.console.print(f"{stage.directory}: " + ", ".join(f"{k} {v}" for k, v in results.items()))

@@ -29,7 +29,11 @@ class Plan:
     def distribution(self) -> TaskDistribution:
         """All tasks of the run."""
         settings = to_plain(self.config.tasks)
-        return tasks.make_distribution(settings.pop("benchmark"), **settings)
+        made = tasks.make_distribution(settings.pop("benchmark"), **settings)
+        if self.config.regime == "goal":  # a family without another start must show before anything is written
+            for task in {task.family: task for task in (*made.train, *made.test)}.values():
+                made.families[task.family].with_other_start(task, 0)
+        return made
 
     @functools.cached_property
     def demos(self) -> Stage:

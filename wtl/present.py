@@ -49,10 +49,12 @@ def present(plan: Plan, console: Console) -> None:
     write_atomically(plan.root / "report.json", json.dumps(summary, indent=1).encode())
     figure, strip = plan.root / "improvement.png", plan.root / "strip.gif"
     draw_curves({plan.root.name: results.rows}, figure, title=_title(plan))
-    if not strip.is_file():
+    made = (plan.evaluation.directory / "manifest.json").stat().st_mtime
+    movie = strip.with_suffix(".mp4")
+    if any(not path.is_file() or path.stat().st_mtime < made for path in (strip, movie)):
         pictured = clips(plan, _telling_entry(plan, results.rows), c.video)
         write_video(pictured, strip)
-        write_video(pictured, strip.with_suffix(".mp4"))
+        write_video(pictured, movie)
     write_tensorboard(
         plan.root / "tensorboard",
         results.rows,
@@ -64,7 +66,7 @@ def present(plan: Plan, console: Console) -> None:
     )
     print_tables(report_tables({plan.root.name: results}))
     console.print(
-        f"figure {figure}, video {strip.with_suffix('.mp4')}, episodes {plan.evaluation.directory}/episodes.csv\n"
+        f"figure {figure}, video {movie}, episodes {plan.evaluation.directory}/episodes.csv\n"
         f"improvement curves: tensorboard --logdir {plan.root / 'tensorboard'}"
     )
 

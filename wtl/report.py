@@ -158,19 +158,21 @@ def gains(rows: Rows) -> tuple[Comparison, ...]:
 def against_others(rows: Rows, attempt: int = 1) -> tuple[Comparison, ...]:
     """An attempt of the main method minus every control and every other method on the same entries.
 
-    The other one counts at the same attempt, or at its last one before that.
+    A control is compared at its own last attempt; another method at `attempt`, or at its last one before that.
     """
     found = []
     main = (main_method(rows), "")
     every = curves(rows)
-    attempt = max(a for a in every[main] if a <= max(attempt, min(every[main])))
+    first = min(every[main])
     for key, attempts in every.items():
-        comparable = [a for a in attempts if a <= attempt]
+        wanted = max(attempts) if key[1] else attempt
+        mine = max(a for a in every[main] if a <= max(wanted, first))
+        comparable = [a for a in attempts if a <= mine]
         if key == main or not comparable:
             continue
-        result = compare(attempts[max(comparable)], every[main][attempt])
+        result = compare(attempts[max(comparable)], every[main][mine])
         if result:
-            found.append(Comparison(main, attempt, key, max(comparable), result))
+            found.append(Comparison(main, mine, key, max(comparable), result))
     return tuple(found)
 
 

@@ -56,7 +56,7 @@ def record(
         most: pictures of one episode at the most; long episodes are shown faster.
 
     Raises:
-        RuntimeError: style `camera` on a machine without EGL and OSMesa.
+        ValueError: style `camera` on a machine without EGL and OSMesa.
     """
     camera = None if style == "sketch" else _camera(family, required=style == "camera")
     clips = [] if demonstration is None else [_clip(family, "demonstration", demonstration, camera, most)]
@@ -86,9 +86,7 @@ def _camera(family: TaskFamily, required: bool) -> gymnasium.Env[Any, Any] | Non
         environment.render()
     except Exception as error:
         if required:
-            raise RuntimeError(
-                f"no camera on this machine ({error}); install libegl1, or use --style sketch"
-            ) from error
+            raise ValueError(f"no camera on this machine ({error}); install libegl1, or use --style sketch") from error
         return None
     return environment
 
@@ -164,10 +162,15 @@ def side_by_side(clips: Sequence[Clip]) -> list[np.ndarray]:
     return strip
 
 
-def write_video(clips: Sequence[Clip], path: Path, frames_per_s: int = 12) -> None:
-    """Write the strip as `.mp4` or `.gif`, whichever the path says. Raises ValueError for another ending."""
+def check_ending(path: Path) -> None:
+    """Raises ValueError for a file that is neither `.mp4` nor `.gif`."""
     if path.suffix not in (".mp4", ".gif"):
         raise ValueError(f"a video is written as .mp4 or .gif, got {path.name}")
+
+
+def write_video(clips: Sequence[Clip], path: Path, frames_per_s: int = 12) -> None:
+    """Write the strip as `.mp4` or `.gif`, whichever the path says. Raises ValueError for another ending."""
+    check_ending(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     strip = side_by_side(clips)
     partial = path.with_name(f".partial-{path.name}")
