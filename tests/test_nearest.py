@@ -37,7 +37,7 @@ def actions_at(actor: Actor, observations: list[list[float]]) -> list[float]:
 def test_replays_exactly_in_a_shifted_world(index: int) -> None:
     task = FAMILY.sample_tasks(5, 0, "train")[index]
     demonstration = play(task, Demonstrator()).trajectory
-    shift = np.tile([0.7, -1.3], 1 + PLACES)
+    shift = np.tile([0.7, -1.3], 1 + 2 * PLACES)
     places = np.array(task.parameters[:-1]) + shift
     moved = replace(task, name="moved", parameters=(*(float(x) for x in places), task.parameters[-1]))
     improver: Improver = NearestNeighbour(FAMILY.spec.layout)

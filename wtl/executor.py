@@ -10,6 +10,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -55,7 +58,9 @@ class LocalExecutor:
     def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # Spawned, not forked: neither torch's threads nor EGL contexts survive a fork.
-            self._pool = ProcessPoolExecutor(self._workers, multiprocessing.get_context("spawn"), _one_thread)
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._workers, context, _be_a_worker, (os.getpid(),))
+            # Each worker has one core; a second thread of torch or BLAS would only steal from its neighbour.
             with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"):
                 for future in [self._pool.submit(os.getpid) for _ in range(self._workers)]:
                     future.result()
@@ -90,11 +95,16 @@ class LocalExecutor:
             self._pool = None
 
 
-def _one_thread() -> None:
-    # Each worker has one core; a second thread of torch or BLAS would only steal from its neighbour.
-    import signal
-
+def _be_a_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and do not outlive it, however it ended: an orphan would wait for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager
