@@ -2,9 +2,9 @@
 
 All contexts of a batch have the same parts (demonstration or not, k trials), so nothing is padded and
 nothing is masked. learn2learn's task machinery draws the tasks of a meta-batch: a way is a family and
-a shot is a task of it, so every family has the same weight. Traps, each met in a pilot and described
-in arXiv 1906.03352's follow-up discussions: few contexts with many queries memorise; the previous
-frame in the query makes a copycat; frames must reach the end of a trial, or its outcome is lost.
+a shot is a task of it, so every family has the same weight. Traps, each met in a pilot: few contexts
+with many queries memorise; the previous frame in the query makes a copycat; frames must reach the end
+of a trial, or its outcome is lost.
 """
 
 from __future__ import annotations

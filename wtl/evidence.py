@@ -157,7 +157,7 @@ def permutation_test(
     `before`, `after` (N,); the statistic is the mean of after - before, and "greater" asks whether
     after is larger. Exact where there are at most `samples` ways to flip the pairs that differ, else
     by Monte Carlo with the observed one counted in, so never 0. Raises ValueError if the lengths
-    differ or there is no pair. Source: Good, Permutation, Parametric and Bootstrap Tests, section 3.
+    differ or there is no pair. Source: Good, Permutation, Parametric and Bootstrap Tests.
     """
     before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if before.shape != after.shape or before.ndim != 1 or len(before) == 0:

@@ -2,7 +2,7 @@
 
 A family is one environment with one kind of goal; a task is a family with its hidden parameters
 fixed. Only demonstrators and expert labels may read `Task.parameters`: what a policy sees is a
-`wtl.episode.Trajectory`, which has no room for them. Source: arXiv 1906.03352, section 3.
+`wtl.episode.Trajectory`, which has no room for them. Source: arXiv 1906.03352.
 """
 
 from __future__ import annotations

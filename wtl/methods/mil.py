@@ -4,7 +4,7 @@ Meta-imitation learning: plain cloning whose initial weights are trained such th
 descent on one demonstration's (observation, action) pairs makes the policy of that task. It is not an
 operator on experience: trials in a context are ignored, so its improvement curve is flat. Trap: the
 last frame of a demonstration has no action and reads zeros; a step towards "do nothing" there ruins
-the policy. Source: arXiv 1709.04905, section 4, with learn2learn's MAML (arXiv 1703.03400).
+the policy. Source: arXiv 1709.04905, with learn2learn's MAML (arXiv 1703.03400).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """This is the trial policy with: its trials. The learned policy-improvement operator itself.
 
 It reads demonstration and trials with their rewards and is trained to do what the expert does in that
-task; trials are context, they are not imitated. Source: arXiv 1906.03352, section 4.2.
+task; trials are context, they are not imitated. Source: arXiv 1906.03352.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """This is the trial policy: it has watched, and acts before anything was tried.
 
 It is trained to do what the expert does in a task of which it saw the demonstration of another one,
-and explores by holding one hypothesis for a whole episode. Source: arXiv 1906.03352, section 4.1.
+and explores by holding one hypothesis for a whole episode. Source: arXiv 1906.03352.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mixture-density head: "left or right?" is two modes and not their mean. Source: arXiv 1906.03352, section 4."""
+"""Mixture-density head: "left or right?" is two modes and not their mean. Source: arXiv 1906.03352."""
 
 from __future__ import annotations
 
