@@ -67,7 +67,7 @@ def test_without_a_camera_there_is_a_sketch_or_one_sentence() -> None:
     blind = Blind(FAMILY.name)
     assert len(clips(blind, style="auto")) == 3
     with pytest.raises(
-        RuntimeError, match=r"no camera on this machine \(no EGL\); install libegl1, or use --style sketch"
+        ValueError, match=r"no camera on this machine \(no EGL\); install libegl1, or use --style sketch"
     ):
         clips(blind, style="camera")
 

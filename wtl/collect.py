@@ -53,7 +53,7 @@ class TrialsConfig:
     horizons_steps: tuple[int, ...] = (500,)
     """Taken in turns by the units of work: short trials are cheap, but the operator must also have met the
     long ones of the evaluation, or it cannot read them."""
-    after_success_steps: int = 5
+    after_success_steps: int | None = 5
     unit_episodes: int = 25
     keep_states: bool = True
 

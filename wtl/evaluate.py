@@ -41,8 +41,9 @@ class EvaluationConfig:
     entries_per_task: int = 2
     """Each with another demonstration and another seed."""
     horizon_steps: int = 500
-    after_success_steps: int = 5
-    """An episode ends that many steps after its first success, which decides it; `return` sums up to there."""
+    after_success_steps: int | None = 5
+    """An episode ends that many steps after its first success, which decides it; `return` sums up to there.
+    null plays the whole horizon; then not even the length of a trial tells how it ended."""
     controls: tuple[str, ...] = CONTROLS[:5]
     control_attempt: int = 1
     baselines: tuple[str, ...] = BASELINES
