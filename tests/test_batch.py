@@ -73,7 +73,7 @@ def slow_frames(t: Trajectory, frames: int, reward_scale: float) -> dict[str, np
     rows: dict[str, list] = {name: [] for name in ("observations", "actions", "rewards", "mean_rewards", "successes")}
     before = 0
     for f in range(frames):
-        step = int(np.rint(f / (frames - 1) * len(t)))
+        step = int(np.rint(np.linspace(0.0, 1.0, frames)[f] * len(t)))  # as one number: a tie must round alike
         rows["observations"].append(t.observations[step])
         rows["actions"].append(t.actions[step] if step < len(t) else np.zeros(t.actions.shape[1]))
         rows["rewards"].append(t.rewards[step - 1] / reward_scale if step else 0.0)
