@@ -41,7 +41,7 @@ def wtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         ("run probe trial.train.stps=3", "Key 'stps' not in 'TrainConfig'. Did you mean: 'steps'?"),
         ("run probe trial.train.steps=many", "trial.train.steps: Value 'many' of type 'str' could not be converted"),
         ("run ml1 tasks.family=reach-v9", "unknown Meta-World family 'reach-v9'; `wtl tasks` lists all of them"),
-        ("run probe tasks.benchmark=ML11", "tasks.benchmark: Invalid value 'ML11', expected one of"),
+        ("run probe tasks.benchmark=ML11", "unknown benchmark 'ML11', known are"),
         ("run ml1 tasks.benchmark=custom", "tasks.benchmark=custom needs families"),
         ("run ml1 tasks.test_goals_per_family=51", "the benchmark has 50 test goals a family, got 51"),
         ("run nowhere.yaml", "there is no configuration 'nowhere.yaml'; give a YAML file"),

@@ -62,7 +62,6 @@ def test_nothing_below_sees_omegaconf() -> None:
         ),
         ("workers=", "workers: Incompatible value 'None' for field of type 'int'"),
         ("regime=foo", "regime: Invalid value 'foo', expected one of ['goal', 'family', 'none']"),
-        ("tasks.benchmark=ML11", "tasks.benchmark: Invalid value 'ML11', expected one of"),
         ("retrial.rounds=0", "retrial.rounds must be at least 1, got 0"),
         (
             "retrial.later_trials_in_context=9",
