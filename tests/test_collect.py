@@ -187,7 +187,7 @@ def test_an_empty_shelf(tmp_path: Path) -> None:
 
 @pytest.fixture
 def operator(probe_run: ProbeRun) -> Operator:
-    return probe_run.plan.operator
+    return probe_run.plan.operator(2)
 
 
 TRIALS = TrialsConfig(later_round_tasks=8, attempts=1, horizons_steps=(5, 7), after_success_steps=2, unit_episodes=4)

@@ -49,7 +49,7 @@ class Backwards(SerialExecutor):
 
 def run(probe_run: ProbeRun, directory: Path, executor: Any = None, **changes: Any) -> tuple[EpisodeResult, ...]:
     plan = probe_run.plan
-    contestants = Contestants(plan.operator, plan.cloning.policy, plan.mil.policy)
+    contestants = Contestants(plan.operator(2), plan.cloning.policy, plan.mil.policy)
     arguments: dict[str, Any] = {
         "config": CONFIG, "baselines": ("cloning", "mil", "nearest_neighbour", "expert"), "progress": lambda *_: None,
     }  # fmt: skip

@@ -10,11 +10,11 @@ from strategies import PLANE
 from torch import Tensor, distributions
 
 from wtl.batch import Segments
-from wtl.nn.attention import CrossAttentionBlock, SelfAttentionBlock, sinusoids
+from wtl.nn.attention import RelativeAttentionBlock, SelfAttentionBlock, sinusoids
 from wtl.nn.features import ObservationFeatures
 from wtl.nn.mixture import Mixture, MixtureHead
 from wtl.nn.mlp import MlpNetwork
-from wtl.nn.network import ContextNetwork, NetworkConfig
+from wtl.nn.network import ContextNetwork, NetworkConfig, Votes
 from wtl.task import FamilySpec, ObservationLayout
 
 SPEC = FamilySpec("alpha", PLANE, 2, 10, 2, True, 1.0)
@@ -68,29 +68,42 @@ def test_the_head_stays_where_actions_are() -> None:
 # Attention.
 
 
+def an_offer(frames: int = 7, count: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    """Context (E = 16), views (V = 4, D = 2) and told numbers (C = 3)."""
+    return torch.randn(count, frames, 16), torch.randn(count, frames, 4, 2), torch.randn(count, frames, 3)
+
+
 def test_what_is_offered_once_equals_what_is_computed_anew() -> None:
-    block = CrossAttentionBlock(16, 2)
-    context, queries = torch.randn(3, 7, 16), torch.randn(3, 5, 16)
-    offered = block.offer(context)
-    together = block(queries, offered)
+    block = RelativeAttentionBlock(16, 2, vectors=4, dimensions=2, told=3)
+    context, queries, views = an_offer(), torch.randn(3, 5, 16), torch.randn(3, 5, 4, 2)
+    offered = block.offer(*context)
+    together = block(queries, views, offered)
     for q in range(5):
-        torch.testing.assert_close(block(queries[:, q : q + 1], block.offer(context)), together[:, q : q + 1])
+        alone = block(queries[:, q : q + 1], views[:, q : q + 1], block.offer(*context))
+        torch.testing.assert_close(alone, together[:, q : q + 1])
     rows = torch.tensor([2, 0])
-    torch.testing.assert_close(block(queries[rows], tuple(part[rows] for part in offered)), together[rows])
+    torch.testing.assert_close(block(queries[rows], views[rows], tuple(part[rows] for part in offered)), together[rows])
 
 
-def test_attention_is_the_average_that_the_paper_writes() -> None:
-    block = CrossAttentionBlock(4, 1)
-    context, query = torch.randn(1, 3, 4), torch.randn(1, 1, 4)
-    keys, values = block.kv(context).chunk(2, dim=-1)
-    weights = (block.q(block.norm(query)) @ keys.transpose(1, 2) / math.sqrt(4)).softmax(-1)
-    x = query + block.out(weights @ values)
-    torch.testing.assert_close(block(query, block.offer(context)), x + block.feed_forward(x))
-
-
-def test_without_a_context_only_the_query_is_left() -> None:
-    block, query = CrossAttentionBlock(16, 2), torch.randn(3, 5, 16)
-    torch.testing.assert_close(block(query, None), query + block.feed_forward(query))
+def test_attention_by_distance_is_what_its_docstring_says() -> None:
+    """A slow twin: scores from contents and from weighted squared distances, one pair after another."""
+    block = RelativeAttentionBlock(16, 1, vectors=4, dimensions=2, told=3)
+    x, views, told = an_offer(frames=6, count=1)
+    query, seen = torch.randn(1, 1, 16), torch.randn(1, 1, 4, 2)
+    k, v = block.kv(x).chunk(2, dim=-1)
+    metric = torch.nn.functional.softplus(block.metric(block.norm(query)))[0, 0]
+    scores = []
+    for frame in range(6):
+        content = block.q(block.norm(query))[0, 0] @ k[0, frame] / math.sqrt(16)
+        # The query's own squared length is the same for all frames: the softmax does not see it.
+        scores.append(content - (metric * (seen[0, 0] - views[0, frame]).square().sum(-1)).sum())
+    weights = torch.stack(scores).softmax(0)
+    away = sum(w * views[0, i] for i, w in enumerate(weights)) - seen[0, 0]
+    chosen = (metric[:, None] * away).sum(0) / metric.sum()
+    found = torch.cat([weights @ v[0], away.flatten(), chosen, weights @ told[0]])
+    expected = query + block.out(found)
+    expected = expected + block.feed_forward(expected)
+    torch.testing.assert_close(block(query, seen, block.offer(x, views, told)), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_self_attention_knows_no_order_and_no_neighbours() -> None:
@@ -146,11 +159,26 @@ def test_absent_places_do_not_count_in_the_normalisation() -> None:
     torch.testing.assert_close(features.deviation[2:4], expected.deviation[2:4])
 
 
-def test_a_place_as_seen_from_the_others() -> None:
+def test_a_view_worked_out_by_hand() -> None:
     features = ObservationFeatures(LINE)
-    features.deviation.fill_(0.5)
-    goal, seen = numbers([2.0, 1.0]), numbers([1.0, 1.0, 2.0, 3.0, 0.0])
-    torch.testing.assert_close(features.relative(goal, seen), numbers([2.0, 0.0, 0.0, -4.0]))
+    features.deviation.fill_(2.0)
+    seen, start = numbers([1.0, 1.0, 2.0, 3.0, 0.0]), numbers([1.0, 0.0, 2.0, 1.0, 0.0])
+    view = features.view(seen, start, numbers([3.0, 1.0]))
+    assert view.shape == (1, features.view_vectors, 2)
+    expected = [
+        [1, 1], [2, 3],  # from the world
+        [1, 2],  # from the first place to the second
+        [0, 1], [-1, 0], [1, 3], [0, 2],  # from where the first and the second were at the start
+        [-2, 0], [-1, 2],  # from the goal
+    ]  # fmt: skip
+    torch.testing.assert_close(view[0], torch.tensor(expected) / 2.0)
+
+
+def test_a_view_has_no_vectors_to_absent_places() -> None:
+    features = ObservationFeatures(LINE)
+    seen = numbers([1.0, 1.0, 0.0, 0.0, 0.0])
+    view = features.view(seen, seen, numbers([3.0, 1.0]))[0]
+    assert view.any(-1).tolist() == [True, False, False, False, False, False, False, True, False]
 
 
 # The context network.
@@ -169,50 +197,73 @@ def shifted(observations: Tensor, shift: Tensor) -> Tensor:
     return moved
 
 
+START = torch.randn(3, PLANE.size, generator=torch.Generator().manual_seed(1))
+
+
 def test_a_context_read_once_answers_each_query_by_itself() -> None:
     network = ContextNetwork(SMALL, SPEC).eval()
     context, queries = a_context(), torch.randn(3, 4, PLANE.size)
-    together = network.answer(network.read(context), queries)
+    together = network.answer(network.read(context, START), queries)
     for q in range(4):
-        alone = network.answer(network.read(context), queries[:, q : q + 1])
+        alone = network.answer(network.read(context, START), queries[:, q : q + 1])
         torch.testing.assert_close(alone.means_MA[:, 0], together.means_MA[:, q])
         torch.testing.assert_close(alone.logits_M[:, 0], together.logits_M[:, q])
 
 
-def test_the_belief_without_training_is_where_the_hand_was() -> None:
+def test_readings_are_of_their_own_context() -> None:
     network = ContextNetwork(SMALL, SPEC).eval()
-    torch.nn.init.zeros_(network.vote[-1].weight)
-    torch.nn.init.zeros_(network.vote[-1].bias)
-    context = a_context()
-    hand = context.observations_BSFO[..., :2].flatten(1, 2).mean(dim=1)
-    torch.testing.assert_close(network.read(context).belief_BG, hand)
+    context, queries = a_context(), torch.randn(3, 4, PLANE.size)
+    together, rows = network.answer(network.read(context, START), queries), torch.tensor([2, 0])
+    chosen = network.answer(network.read(context, START).rows(rows), queries[rows])
+    torch.testing.assert_close(chosen.means_MA, together.means_MA[rows])
+    first, second = (network.read(context.rows(r), START[r]) for r in (torch.tensor([0, 1]), torch.tensor([2])))
+    torch.testing.assert_close(network.answer(first.joined(second), queries).means_MA, together.means_MA)
 
 
-def test_the_belief_moves_with_the_world() -> None:
+def test_votes_without_training_are_for_the_middle_of_what_is_there() -> None:
+    votes = Votes(16, 3, 2)
+    for parameter in votes.ballot[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    places, present = torch.randn(2, 5, 3, 2), torch.ones(2, 5, 3, dtype=torch.bool)
+    present[1, :, 2] = False
+    place = votes(torch.randn(2, 5, 16), places, present, torch.tensor(1.0))
+    torch.testing.assert_close(place[0], places[0].flatten(0, 1).mean(0))
+    torch.testing.assert_close(place[1], places[1, :, :2].flatten(0, 1).mean(0))
+
+
+def test_beliefs_move_with_the_world() -> None:
     """Up to normalisation: the mean of the data moves along."""
     network = ContextNetwork(SMALL, SPEC).eval()
     network.features.fit(torch.randn(40, PLANE.size))
     context, shift = a_context(), numbers(0.4, -0.7)
-    before = network.read(context).belief_BG
+    before = network.read(context, START)
     network.features.mean[: 2 * len(PLANE.points)] += shift.repeat(len(PLANE.points))
     moved = Segments(**vars(context) | {"observations_BSFO": shifted(context.observations_BSFO, shift)})
-    torch.testing.assert_close(network.read(moved).belief_BG, before + shift, atol=1e-5, rtol=1e-5)
+    after = network.read(moved, shifted(START, shift))
+    torch.testing.assert_close(after.belief_BG, before.belief_BG + shift, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(after.shown_BG, before.shown_BG + shift, atol=1e-5, rtol=1e-5)
+
+
+def test_what_the_demonstration_aimed_at_is_read_from_it_alone() -> None:
+    network = ContextNetwork(SMALL, SPEC).eval()
+    assert network.read(a_context(has_demonstration=True), START).shown_BG.any(-1).all()
+    assert not network.read(a_context(has_demonstration=False), START).shown_BG.any()
 
 
 def test_outcomes_and_their_absence_are_read() -> None:
     network = ContextNetwork(SMALL, SPEC).eval()
     context = a_context()
-    before = network.read(context).belief_BG
+    before = network.read(context, START).belief_BG
     for name, value in (("rewards_BSF", torch.rand(3, 2, 5)), ("masked_BS", torch.ones(3, 2))):
         other = Segments(**vars(context) | {name: value})
-        assert (network.read(other).belief_BG != before).all(), name
+        assert (network.read(other, START).belief_BG != before).all(), name
 
 
 def test_a_trial_is_not_a_demonstration() -> None:
     network = ContextNetwork(SMALL, SPEC).eval()
     context = a_context(segments=1)
     trial = Segments(**vars(context) | {"has_demonstration": False})
-    assert (network.read(trial).belief_BG != network.read(context).belief_BG).all()
+    assert (network.read(trial, START).belief_BG != network.read(context, START).belief_BG).all()
 
 
 def test_the_error_of_a_belief() -> None:

@@ -46,7 +46,14 @@ class Batches:
         labels = (seen[..., 2:4] - seen[..., 0:2]).clamp(-1, 1)
         frames = [draw(8, 1, 5, n) for n in (PLANE.size, 2)]
         numbers = [draw(8, 1, 5).abs() for _ in range(3)]
-        return Batch(Segments(*frames, *numbers, torch.zeros(8, 1), True), seen, labels, draw(8, 2))
+        return Batch(
+            Segments(*frames, *numbers, torch.zeros(8, 1), True),
+            seen,
+            labels,
+            draw(8, PLANE.size),
+            draw(8, 2),
+            draw(8, 2),
+        )
 
 
 def silent(*_: Any) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -43,10 +43,17 @@ class Segments:
     """1 where rewards and successes are withheld."""
     has_demonstration: bool
 
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Segments:
+        changed = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "has_demonstration"}
+        return replace(self, **changed)
+
     def to(self, device: torch.device) -> Segments:
         """The same on a device."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "has_demonstration"}
-        return replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device))
+
+    def rows(self, rows: Tensor) -> Segments:
+        """The contexts of these numbers."""
+        return self._each(lambda tensor: tensor[rows])
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,12 @@ class Batch:
     segments: Segments | None
     observations_BQO: Tensor
     labels_BQA: Tensor
+    start_BO: Tensor
+    """The observation with which episodes of the task begin."""
     goal_BG: Tensor
     """Where the expert of the task goes: a label of the auxiliary loss, never an input."""
+    shown_goal_BG: Tensor
+    """The same for the demonstration's task; zeros without one."""
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
@@ -79,6 +90,12 @@ class BatchConfig:
     """Share of the queries that are states of trials (off the expert's path) and not of demonstrations."""
     world_shift: float = 0.1
     """Largest shift of the whole world along each axis, in its units, alike in context and queries."""
+    world_turns: bool = False
+    """Turn the world by quarters about the vertical, and mirror it, alike in context and queries, so that which way
+    a family goes has to be read. Actions must begin with the hand's motion along the world's axes."""
+    object_offset: float = 0.0
+    """Largest displacement of each object's reported place along each axis, alike in context and queries, so that
+    where a family's object wants to be touched has to be read."""
     no_demonstration: float = 0.1
     """Share of the batches without a demonstration (makes the control of that name a fair one)."""
     masked_outcome: float = 0.05
@@ -185,6 +202,8 @@ class MetaBatches:
         for start, e in zip(self._table.first, episodes, strict=True):
             self._labels[start : start + len(e.trajectory)] = e.expert_actions
         self._goals = np.stack([e.goal for e in episodes])
+        hand = layout.points[0]
+        self._middle = self._table.observations[:, hand : hand + layout.dimensions].mean(axis=0)
         self._index(episodes)
 
     def _index(self, episodes: Sequence[Episode]) -> None:
@@ -256,20 +275,37 @@ class MetaBatches:
         parts = [self._pick(generator, self._candidates, tasks, 1)] if with_demonstration else []
         if k:
             parts.append(self._pick_trials(generator, tasks, k))
-        shift = generator.uniform(-1, 1, (len(tasks), self._layout.dimensions)).astype(np.float32) * config.world_shift
-        segments = None
+        world = self._world(stream(self.seed, "world", step), len(tasks))
+        segments, shown_goal = None, np.zeros_like(world.shift_BD)
         if parts:
-            segments = self._segments(np.concatenate(parts, axis=1), shift, generator, with_demonstration)
+            segments = self._segments(np.concatenate(parts, axis=1), world, generator, with_demonstration)
+        if with_demonstration:
+            shown_goal = world.place(self._goals[parts[0][:, 0]])
         episodes, steps = self._pick_queries(generator, tasks)
-        observations = shifted(self._table.observations[steps], shift[:, None], self._layout)
-        goal = self._goals[episodes[:, 0]] + shift
-        return Batch(segments, *map(torch.from_numpy, (observations, self._labels[steps], goal)))
+        observations = world.observations(self._table.observations[steps], self._layout)
+        start = world.observations(self._table.observations[self._table.first[episodes[:, 0]]], self._layout)
+        goal = world.place(self._goals[episodes[:, 0]])
+        arrays = (observations, world.actions(self._labels[steps]), start, goal, shown_goal)
+        return Batch(segments, *(torch.from_numpy(np.asarray(array, np.float32)) for array in arrays))
+
+    def _world(self, generator: np.random.Generator, count: int) -> World:
+        config, size = self.config, self._layout.dimensions
+        shift = generator.uniform(-1, 1, (count, size)).astype(np.float32) * config.world_shift
+        turn = np.broadcast_to(np.eye(size, dtype=np.float32), (count, size, size))
+        if config.world_turns:
+            turn = _QUARTERS[generator.integers(len(_QUARTERS), size=count)]
+            turn = np.stack([np.pad(t, (0, size - 2)) for t in turn]) + np.diag([0.0, 0.0, *[1.0] * (size - 2)])
+        offset = np.zeros((count, len(self._layout.points), size), np.float32)
+        if config.object_offset:
+            offset[:, 1:] = generator.uniform(-1, 1, offset[:, 1:].shape) * config.object_offset
+        return World(turn.astype(np.float32), shift, offset, self._middle)
 
     def _segments(
-        self, episodes_BS: np.ndarray, shift_BD: np.ndarray, generator: np.random.Generator, has_demonstration: bool
+        self, episodes_BS: np.ndarray, world: World, generator: np.random.Generator, has_demonstration: bool
     ) -> Segments:
         arrays = self._table.frames(episodes_BS, self.config.frames)
-        arrays["observations_BSFO"] = shifted(arrays["observations_BSFO"], shift_BD[:, None, None], self._layout)
+        arrays["observations_BSFO"] = world.observations(arrays["observations_BSFO"], self._layout)
+        arrays["actions_BSFA"] = world.actions(arrays["actions_BSFA"])
         masked = np.zeros(episodes_BS.shape, np.float32)
         masked[generator.random(len(masked)) < self.config.masked_outcome, int(has_demonstration) :] = 1.0
         for name in ("rewards_BSF", "mean_rewards_BSF", "successes_BSF"):
@@ -315,11 +351,45 @@ def _task_numbers(samples: Sequence[tuple[int, int]]) -> list[int]:
     return [number for number, _ in samples]
 
 
-def shifted(observations: np.ndarray, shift: np.ndarray, layout: ObservationLayout) -> np.ndarray:
-    """Observations (..., O) of a world moved by `shift` (..., D); absent places stay absent."""
-    moved = observations.copy()
-    for point in layout.points:
-        place = observations[..., point : point + layout.dimensions]
-        present = place.any(axis=-1, keepdims=True)
-        moved[..., point : point + layout.dimensions] = np.where(present, place + shift, place)
-    return moved
+_QUARTERS = np.array(
+    [[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]],
+     [[-1, 0], [0, 1]], [[1, 0], [0, -1]], [[0, 1], [1, 0]], [[0, -1], [-1, 0]]], np.float32,
+)  # fmt: skip
+"""The turns and mirrors of a square: actions stay within their box."""
+
+
+@dataclass(frozen=True)
+class World:
+    """How each of B contexts sees the world: turned about its middle, shifted, its objects' places offset."""
+
+    turn_BDD: np.ndarray
+    shift_BD: np.ndarray
+    offset_BPD: np.ndarray
+    """Of each place of the layout; the hand's is zero."""
+    middle_D: np.ndarray
+
+    def _turned(self, vectors: np.ndarray) -> np.ndarray:
+        """(B, ..., D) -> (B, ..., D)."""
+        flat = vectors.reshape(len(vectors), -1, vectors.shape[-1])
+        return (flat @ self.turn_BDD.swapaxes(1, 2)).reshape(vectors.shape)
+
+    def place(self, places: np.ndarray) -> np.ndarray:
+        """(B, ..., D) places as they are seen."""
+        middle = np.broadcast_to(self.middle_D, self.shift_BD.shape)
+        shift = self.shift_BD + (middle - self._turned(middle))  # nothing, to the last bit, where nothing turns
+        return self._turned(places) + shift.reshape(len(places), *[1] * (places.ndim - 2), -1)
+
+    def actions(self, actions: np.ndarray) -> np.ndarray:
+        """(B, ..., A) actions as they are seen: the hand's motion comes first."""
+        size = len(self.middle_D)
+        return np.concatenate([self._turned(actions[..., :size]), actions[..., size:]], axis=-1)
+
+    def observations(self, observations: np.ndarray, layout: ObservationLayout) -> np.ndarray:
+        """(B, ..., O) observations as they are seen; absent places stay absent."""
+        seen = observations.copy()
+        for number, point in enumerate(layout.points):
+            place = observations[..., point : point + layout.dimensions]
+            offset = self.offset_BPD[:, number].reshape(len(place), *[1] * (place.ndim - 2), -1)
+            present = place.any(axis=-1, keepdims=True)
+            seen[..., point : point + layout.dimensions] = np.where(present, self.place(place) + offset, place)
+        return seen

@@ -71,6 +71,9 @@ class PhaseConfig:
 class RetrialConfig:
     """The retrial policy and its rounds of meta-training."""
 
+    shared: bool = False
+    """One network for all attempts: it goes on from the trial policy's weights and takes over attempt 0 too, so
+    that what its own attempts teach serves all of them. The paper trains two networks."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     """Of the first round."""
@@ -129,6 +132,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.retrial.rounds < 1:
             raise ValueError(f"retrial.rounds must be at least 1, got {self.retrial.rounds}")
+        if self.retrial.shared:
+            if self.regime == "none":
+                raise ValueError(
+                    "retrial.shared needs something to watch before attempt 0; in regime `none` set it to false"
+                )
+            if self.retrial.policy.network != self.trial.policy.network:
+                raise ValueError("retrial.shared goes on from the trial policy: the two policy.network must be equal")
         readable = self.retrial.policy.network.max_trials
         wanted = max(self.retrial.first_trials_in_context, self.retrial.later_trials_in_context)
         if wanted > readable:

@@ -30,7 +30,7 @@ class Losses:
     action: Tensor
     """Negative log-likelihood of the expert's actions, nats."""
     belief: Tensor | None = None
-    """Of the hidden goal, in deviations of the hand's position."""
+    """Of the goals, hidden and shown, in deviations of the hand's position."""
 
 
 class Learner(Protocol):

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from wtl.batch import MetaBatches
-from wtl.collect import Operator, adopt_demonstrations, collect_demonstrations, collect_trials
+from wtl.collect import adopt_demonstrations, collect_demonstrations, collect_trials
 from wtl.config import RunConfig, to_yaml
 from wtl.episode import Episode
 from wtl.evaluate import Contestants, evaluate
@@ -25,6 +25,7 @@ from wtl.executor import Executor, LocalExecutor, SerialExecutor
 from wtl.methods.cloning import Cloning
 from wtl.methods.mil import Mil
 from wtl.methods.retrial import RetrialPolicy
+from wtl.methods.shared import SharedPolicy
 from wtl.methods.trial import TrialPolicy
 from wtl.plan import Plan
 from wtl.run import Stage
@@ -84,7 +85,6 @@ class Pipeline:
         c, stage = self.config, self.plan.trials(round_number)
 
         def make() -> dict[str, Any]:
-            previous = self.plan.retrial(round_number - 1).policy if round_number else None
             with self._bar(f"trials, round {round_number}") as progress:
                 collect_trials(
                     self.plan.distribution,
@@ -92,7 +92,7 @@ class Pipeline:
                     c.exploration,
                     c.regime,
                     EpisodeStore(self.plan.demos.directory),
-                    Operator(self.plan.trial.policy, previous),
+                    self.plan.operator(round_number),
                     round_number,
                     c.seed,
                     stage.directory,
@@ -109,11 +109,12 @@ class Pipeline:
 
         def make() -> dict[str, Any]:
             train = c.later_train if round_number else c.train
-            learner = RetrialPolicy(c.policy, self.plan.distribution.spec, train.batch.frames)
+            kind = SharedPolicy if c.shared else RetrialPolicy
+            learner = kind(c.policy, self.plan.distribution.spec, train.batch.frames)
             stores = [self.plan.demos, *(self.plan.trials(r) for r in range(round_number + 1))]
             most = c.later_trials_in_context if round_number else c.first_trials_in_context
-            before = self.plan.retrial(round_number - 1) if round_number else None
-            return self._train(stage, learner, train, stores, (1, most), start=before)
+            before = self.plan.retrial(round_number - 1) if round_number else self.plan.trial if c.shared else None
+            return self._train(stage, learner, train, stores, (0 if c.shared else 1, most), start=before)
 
         self._run(stage, make)
 
@@ -138,7 +139,7 @@ class Pipeline:
 
         def make() -> dict[str, Any]:
             contestants = Contestants(
-                self.plan.operator,
+                self.plan.operator(c.retrial.rounds),
                 cloning=self.plan.cloning.policy if self.plan.wants("cloning") else None,
                 mil=self.plan.mil.policy if self.plan.wants("mil") else None,
             )

@@ -65,6 +65,7 @@ class Plan:
         settings = {
             "policy": to_plain(r.policy),
             "train": to_plain(r.later_train if round_number else r.train),
+            "shared": r.shared,
             "trials_in_context": r.later_trials_in_context if round_number else r.first_trials_in_context,
         }
         return Stage(self.root / f"retrial-{round_number}", settings, [self.trials(round_number)])
@@ -94,10 +95,12 @@ class Plan:
             baseline in ("mil", "nearest_neighbour") and self.config.regime == "none"
         )
 
-    @property
-    def operator(self) -> Operator:
-        """The trained pair."""
-        return Operator(self.trial.policy, self.retrial(self.config.retrial.rounds - 1).policy)
+    def operator(self, rounds: int) -> Operator:
+        """The trained pair after this many rounds; 0: the trial policy alone."""
+        if not rounds:
+            return Operator(self.trial.policy)
+        retrial = self.retrial(rounds - 1).policy
+        return Operator(retrial if self.config.retrial.shared else self.trial.policy, retrial)
 
     @property
     def shelf(self) -> DemonstrationShelf:

@@ -28,7 +28,8 @@ def clips(plan: Plan, entry: int = 0, style: Style = "auto") -> list[Clip]:
         raise ValueError(f"entry {entry} does not exist; the evaluation has entries 0 .. {len(entries.sessions) - 1}")
     session = entries.sessions[entry]
     shown = next((e for e in EpisodeStore(plan.demos.directory) if e.task.name == session.demonstration_name), None)
-    trial, retrial = load_policy(plan.operator.trial), load_policy(plan.operator.retrial or plan.operator.trial)
+    operator = plan.operator(plan.config.retrial.rounds)
+    trial, retrial = load_policy(operator.trial), load_policy(operator.retrial or operator.trial)
     return record(
         plan.distribution.families[session.task.family],
         session,

@@ -8,10 +8,11 @@ from wtl.learner import read_policy
 from wtl.methods.cloning import Cloning
 from wtl.methods.mil import Mil
 from wtl.methods.retrial import RetrialPolicy
+from wtl.methods.shared import SharedPolicy
 from wtl.methods.trial import TrialPolicy
 from wtl.rollout import Improver
 
-_SAVED = {policy.method: policy for policy in (TrialPolicy, RetrialPolicy, Cloning, Mil)}
+_SAVED = {policy.method: policy for policy in (TrialPolicy, RetrialPolicy, SharedPolicy, Cloning, Mil)}
 
 
 def load_policy(directory: Path, expected: str | None = None) -> Improver:

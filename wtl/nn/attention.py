@@ -1,4 +1,4 @@
-"""Transformer blocks: self-attention over a context, cross-attention from queries into it. Pre-norm, SDPA."""
+"""Transformer blocks: self-attention over a context, attention from queries into it. Pre-norm, SDPA."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 KeyValue = tuple[Tensor, Tensor]
-"""(B, H, L, E / H) each: what a context offers to queries, computed once per episode."""
+"""(B, H, L, ...) each: what a context offers to queries, computed once per episode."""
 
 
 def _split_heads(x_BLE: Tensor, heads: int) -> Tensor:
@@ -38,29 +38,53 @@ class SelfAttentionBlock(nn.Module):
         return x_BLE + self.feed_forward(x_BLE)
 
 
-class CrossAttentionBlock(nn.Module):
-    """Queries look into a context; each query by itself, so a control step costs only the query."""
+class RelativeAttentionBlock(nn.Module):
+    """Queries look into a context by what they have in common with it: learned content and relative places.
 
-    def __init__(self, width: int, heads: int) -> None:
+    Besides the dot product of contents, a frame's score falls with the squared distance between the query's view
+    (places as seen from one another) and the frame's, in a metric that each query chooses for itself; that is a dot
+    product too, with (2 w v, -w) as query and (v, |v|^2) as key. What comes back is the frame's content and how far
+    the query is from it in each vector of the view: a family never seen can be followed without being recognised.
+    """
+
+    def __init__(self, width: int, heads: int, vectors: int, dimensions: int, told: int) -> None:
+        """`told`: numbers that each frame hands over as they are (its action, the way to the next frame)."""
         super().__init__()
-        self.heads = heads
+        self.heads, self.vectors, self.dimensions = heads, vectors, dimensions
         self.norm = nn.LayerNorm(width)
         self.q = nn.Linear(width, width)
+        self.metric = nn.Linear(width, heads * vectors)
         self.kv = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.out = nn.Linear(width + heads * ((vectors + 1) * dimensions + told), width)
         self.feed_forward = _FeedForward(width)
 
-    def offer(self, context_BLE: Tensor) -> KeyValue:
+    def offer(self, context_BLE: Tensor, view_BLVD: Tensor, told_BLC: Tensor) -> KeyValue:
         """Keys and values of a context."""
-        k, v = self.kv(context_BLE).chunk(2, dim=-1)
-        return _split_heads(k, self.heads), _split_heads(v, self.heads)
+        k, v = (_split_heads(part, self.heads) for part in self.kv(context_BLE).chunk(2, dim=-1))
+        view = view_BLVD.flatten(-2)
+        key = torch.cat([view, view_BLVD.square().sum(-1)], dim=-1)
+        value = torch.cat([view, told_BLC], dim=-1)
+        shape = (-1, self.heads, -1, -1)
+        k = torch.cat([k, key[:, None].expand(shape).to(k)], dim=-1)
+        return k, torch.cat([v, value[:, None].expand(shape).to(v)], dim=-1)
 
-    def forward(self, x_BQE: Tensor, offered: KeyValue | None) -> Tensor:
-        """(B, Q, E) -> (B, Q, E); None where there is no context to look into."""
-        if offered is not None:
-            q = _split_heads(self.q(self.norm(x_BQE)), self.heads)
-            attended = scaled_dot_product_attention(q, *offered).transpose(1, 2).flatten(-2)
-            x_BQE = x_BQE + self.out(attended)
+    def forward(self, x_BQE: Tensor, view_BQVD: Tensor, offered: KeyValue) -> Tensor:
+        """(B, Q, E), (B, Q, V, D) -> (B, Q, E)."""
+        x = self.norm(x_BQE)
+        q = _split_heads(self.q(x), self.heads)
+        w = nn.functional.softplus(_split_heads(self.metric(x), self.heads))  # (B, H, Q, V)
+        view = view_BQVD[:, None].to(w)
+        q = torch.cat([q * q.shape[-1] ** -0.5, (2 * w[..., None] * view).flatten(-2), -w], dim=-1)
+        found = scaled_dot_product_attention(q, *offered, scale=1.0)
+        content, there, told = found.split(
+            [x.shape[-1] // self.heads, self.vectors * self.dimensions, found.shape[-1] - q.shape[-1] + self.vectors],
+            -1,
+        )
+        away = there.unflatten(-1, view.shape[-2:]) - view
+        # The way to the frame in the vectors that this head goes by.
+        chosen = (w[..., None] * away).sum(-2) / w.sum(-1, keepdim=True).clamp(min=1e-6)
+        found = torch.cat([content, away.flatten(-2), chosen, told], dim=-1)
+        x_BQE = x_BQE + self.out(found.transpose(1, 2).flatten(-2))
         return x_BQE + self.feed_forward(x_BQE)
 
 

@@ -29,8 +29,7 @@ class ObservationFeatures(nn.Module):
 
     def _raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
         size = self.layout.dimensions
-        places = torch.stack([x[..., p : p + size] for p in self.layout.points], dim=-2)
-        here = places.abs().sum(-1) > 0
+        places, here = self.places(x)
         first, second = [a for a, _ in self.pairs], [b for _, b in self.pairs]
         vectors = torch.cat([places, places[..., second, :] - places[..., first, :]], dim=-2)
         present = torch.cat([here, here[..., first] & here[..., second]], dim=-1)
@@ -55,9 +54,50 @@ class ObservationFeatures(nn.Module):
         raw, mask = self._raw(observations)
         return ((raw - self.mean) / self.deviation).clamp(-_LIMIT, _LIMIT) * mask
 
-    def relative(self, goal: Tensor, observations: Tensor) -> Tensor:
-        """(..., G) a place and (..., O) -> (..., points x D): the place as seen from hand and objects."""
+    @property
+    def view_vectors(self) -> int:
+        """V, the vectors of a view."""
+        points = len(self.layout.points)
+        return points * (points + 2) + len(self.pairs)
+
+    def places(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., O) -> (..., P, D) places in world coordinates and (..., P) whether each is present."""
         size = self.layout.dimensions
-        scale = self.deviation[: len(self.layout.points) * size]
-        places = torch.cat([observations[..., p : p + size] for p in self.layout.points], dim=-1)
-        return ((goal.repeat(*[1] * (goal.dim() - 1), len(self.layout.points)) - places) / scale).clamp(-_LIMIT, _LIMIT)
+        places = torch.stack([observations[..., p : p + size] for p in self.layout.points], dim=-2)
+        return places, places.abs().sum(-1) > 0
+
+    @property
+    def scale(self) -> Tensor:
+        """() one length for all vectors of a view: how far the hand gets about."""
+        return self.deviation[: self.layout.dimensions].mean()
+
+    def view(self, observations: Tensor, start: Tensor, goal: Tensor | None = None) -> Tensor:
+        """How things stand in an episode: (..., O) now, (..., O) at its start, (..., D) its goal -> (..., V, D).
+
+        All places as seen from the world, from one another, from where all were at the start, and from the goal
+        (without one, V is smaller by the points); in lengths of `scale`; vectors to or from an absent place are zeros.
+        """
+        now, here = self.places(observations)
+        then, was = self.places(start)
+        first, second = [a for a, _ in self.pairs], [b for _, b in self.pairs]
+        middle = self.mean[: now.shape[-2] * now.shape[-1]].unflatten(0, now.shape[-2:])
+        since = (now[..., :, None, :] - then[..., None, :, :]).flatten(-3, -2)
+        since_here = (here[..., :, None] & was[..., None, :]).flatten(-2)
+        vectors = [now - middle, now[..., second, :] - now[..., first, :], since]
+        present = [here, here[..., first] & here[..., second], since_here]
+        if goal is not None:
+            vectors.append(now - goal[..., None, :])
+            present.append(here)
+        view = torch.cat(vectors, dim=-2) / self.scale
+        return view.clamp(-_LIMIT, _LIMIT) * torch.cat(present, dim=-1)[..., None]
+
+    def change(self, observations: Tensor, start: Tensor) -> Tensor:
+        """(..., O) now and at the start -> (..., number of scalars): how the other numbers changed, normalised.
+
+        What they are names a family; how they change is the same story in all of them.
+        """
+        if not self.layout.scalars:
+            return observations[..., :0]
+        scalars = list(self.layout.scalars)
+        change = (observations[..., scalars] - start[..., scalars]) / self.deviation[-len(scalars) :]
+        return change.clamp(-_LIMIT, _LIMIT)
