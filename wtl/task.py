@@ -56,6 +56,8 @@ class FamilySpec:
     """True where nothing visible at the start gives the goal away."""
     reward_scale: float
     """The largest reward of one step; rewards are divided by it before a network reads them."""
+    weight: int = 1
+    """How often it counts where families are drawn: more for the few that matter among many made up for training."""
 
 
 @dataclass(frozen=True)
