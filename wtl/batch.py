@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wtl.draws import Lists, choose_places, make_taskset
 from wtl.episode import Context, Episode, Trajectory
 from wtl.seeding import seed_for, stream
 from wtl.task import ObservationLayout, Regime
@@ -195,45 +196,32 @@ class MetaBatches:
         task_of = {e.task.name: e.task for e in episodes}
         self._attempt = np.array([e.attempt for e in episodes])
         names = list(own)
-        self._own_demonstrations = [np.array(own[name][0], dtype=int) for name in names]
-        self._own_trials = [np.array(own[name][1], dtype=int) for name in names]
+        # Of each task its demonstrations, then its trials.
+        self._own = Lists([demonstrations + trials for demonstrations, trials in own.values()])
+        self._own_demonstrations = np.array([len(demonstrations) for demonstrations, _ in own.values()])
         # Demonstrations that may stand in a task's context: never of the task itself.
         by_key: dict[str, list[int]] = {}
         for i, e in enumerate(episodes):
             if e.role == "demonstration":
                 by_key.setdefault(e.task.goal_name if self.regime == "goal" else e.task.family, []).append(i)
-        self._candidates = []
+        candidates = []
         for name in names:
             task = task_of[name]
-            key = task.goal_name if self.regime == "goal" else task.family
-            same = set(own[name][0])
-            self._candidates.append(np.array([i for i in by_key.get(key, []) if i not in same], dtype=int))
-            if self.regime != "none" and len(self._candidates[-1]) == 0:
+            everyone = np.array(by_key.get(task.goal_name if self.regime == "goal" else task.family, []), dtype=int)
+            candidates.append(everyone[~np.isin(everyone, own[name][0])])
+            if self.regime != "none" and len(candidates[-1]) == 0:
                 raise ValueError(f"task {name} has no demonstration of another task in regime `{self.regime}`")
+        self._candidates = Lists(candidates)
         low, high = self._trials_in_context
         self._tasksets = {
-            k: self._make_taskset(
-                k, [(i, task_of[name].family) for i, name in enumerate(names) if len(own[name][1]) >= k]
-            )
+            k: self._taskset(k, [(i, task_of[name].family) for i, name in enumerate(names) if len(own[name][1]) >= k])
             for k in range(low, high + 1)
         }
 
-    def _make_taskset(self, k: int, tasks: Sequence[tuple[int, str]]) -> Any:
-        # Here and not above: acting needs this module too, and learn2learn takes seconds to import.
-        from wtl.quiet import learn2learn
-
+    def _taskset(self, k: int, tasks: Sequence[tuple[int, str]]) -> Any:
         if not tasks:
             raise ValueError(f"no task has {k} trials; collect more trials or lower the trials in the context")
-        labels = {family: i for i, family in enumerate(dict.fromkeys(family for _, family in tasks))}
-        numbered = _NumberedTasks([(i, labels[family]) for i, family in tasks])
-        ways, shots = len(labels), max(1, self.config.contexts // len(labels))
-        dataset = learn2learn.data.MetaDataset(numbered)
-        transforms = [
-            learn2learn.data.transforms.NWays(dataset, ways),
-            learn2learn.data.transforms.KShots(dataset, shots, replacement=True),
-            learn2learn.data.transforms.LoadData(dataset),
-        ]
-        return learn2learn.data.Taskset(dataset, transforms, num_tasks=-1, task_collate=_task_numbers)
+        return make_taskset(tasks, self.config.contexts)
 
     def some_observations(self) -> Tensor:
         """(N, O) observations as batches show them, to fit the normalisation of inputs."""
@@ -251,9 +239,12 @@ class MetaBatches:
         k = int(generator.integers(low, high + 1))
         with _PYTHONS_GENERATOR:  # learn2learn draws from it; training and validation batches are made in two threads
             random.seed(seed_for(self.seed, "tasks", step))
-            tasks = self._tasksets[k].sample()
+            tasks = np.array(self._tasksets[k].sample())
         with_demonstration = self.regime != "none" and (k == 0 or generator.random() >= config.no_demonstration)
-        parts = [self._pick(generator, self._candidates, tasks, 1)] if with_demonstration else []
+        parts = []
+        if with_demonstration:
+            places = choose_places(generator, self._candidates.counts[tasks], 1)
+            parts.append(self._candidates.at(tasks, places))
         if k:
             parts.append(self._pick_trials(generator, tasks, k))
         shift = generator.uniform(-1, 1, (len(tasks), self._layout.dimensions)).astype(np.float32) * config.world_shift
@@ -276,43 +267,23 @@ class MetaBatches:
             arrays[name] = arrays[name] * (1.0 - masked[..., None])
         return _segments(arrays, masked, has_demonstration)
 
-    @staticmethod
-    def _pick(generator: np.random.Generator, lists: Sequence[np.ndarray], tasks: Sequence[int], n: int) -> np.ndarray:
-        return np.stack([generator.choice(lists[t], n, replace=len(lists[t]) < n) for t in tasks])
-
-    def _pick_trials(self, generator: np.random.Generator, tasks: Sequence[int], k: int) -> np.ndarray:
-        picked = self._pick(generator, self._own_trials, tasks, k)
+    def _pick_trials(self, generator: np.random.Generator, tasks: np.ndarray, k: int) -> np.ndarray:
+        before = self._own_demonstrations[tasks]
+        places = choose_places(generator, self._own.counts[tasks] - before, k)
+        picked = self._own.at(tasks, places + before[:, None])
         order = np.argsort(self._attempt[picked], axis=1, kind="stable")
         return np.take_along_axis(picked, order, axis=1)
 
-    def _pick_queries(self, generator: np.random.Generator, tasks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        from_trials = generator.random((len(tasks), self.config.queries)) < self.config.trial_queries
-        episodes = np.empty(from_trials.shape, dtype=int)
-        for row, task in enumerate(tasks):
-            demonstrations, trials = self._own_demonstrations[task], self._own_trials[task]
-            for column, trial in enumerate(from_trials[row]):
-                pool = trials if len(trials) and (trial or len(demonstrations) == 0) else demonstrations
-                episodes[row, column] = pool[generator.integers(len(pool))]
+    def _pick_queries(self, generator: np.random.Generator, tasks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        wanted = generator.random((len(tasks), self.config.queries)) < self.config.trial_queries
+        demonstrations = self._own_demonstrations[tasks][:, None]
+        trials = self._own.counts[tasks][:, None] - demonstrations
+        from_trials = (trials > 0) & (wanted | (demonstrations == 0))
+        places = generator.integers(np.where(from_trials, trials, demonstrations))
+        episodes = self._own.at(tasks, places + from_trials * demonstrations)
         # The last observation of an episode has no action.
         steps = (generator.random(episodes.shape) * (self._table.lengths[episodes] - 1)).astype(int)
         return episodes, steps + self._table.first[episodes]
-
-
-class _NumberedTasks(torch.utils.data.Dataset):
-    """(task number, family number) pairs, the form that learn2learn's transforms read."""
-
-    def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
-        self._pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        return self._pairs[index]
-
-
-def _task_numbers(samples: Sequence[tuple[int, int]]) -> list[int]:
-    return [number for number, _ in samples]
 
 
 def shifted(observations: np.ndarray, shift: np.ndarray, layout: ObservationLayout) -> np.ndarray:
