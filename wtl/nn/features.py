@@ -17,6 +17,10 @@ class ObservationFeatures(nn.Module):
 
     mean: Tensor
     deviation: Tensor
+    _places: Tensor
+    _scalars: Tensor
+    _first: Tensor
+    _second: Tensor
 
     def __init__(self, layout: ObservationLayout) -> None:
         super().__init__()
@@ -24,17 +28,23 @@ class ObservationFeatures(nn.Module):
         self.pairs = list(itertools.combinations(range(len(layout.points)), 2))
         self.vectors = len(layout.points) + len(self.pairs)
         self.size = self.vectors * layout.dimensions + len(layout.scalars)
+        # Indices as tensors: a list would be turned into one at each of the hundreds of control steps of an episode.
+        places = [p + d for p in layout.points for d in range(layout.dimensions)]
+        indices = {"_places": places, "_scalars": layout.scalars, "_first": [a for a, _ in self.pairs]}
+        for name, numbers in (indices | {"_second": [b for _, b in self.pairs]}).items():
+            self.register_buffer(name, torch.tensor(numbers, dtype=torch.int64), persistent=False)
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("deviation", torch.ones(self.size))
 
     def _raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
         size = self.layout.dimensions
-        places = torch.stack([x[..., p : p + size] for p in self.layout.points], dim=-2)
+        places = x.index_select(-1, self._places).unflatten(-1, (-1, size))
         here = places.abs().sum(-1) > 0
-        first, second = [a for a, _ in self.pairs], [b for _, b in self.pairs]
-        vectors = torch.cat([places, places[..., second, :] - places[..., first, :]], dim=-2)
-        present = torch.cat([here, here[..., first] & here[..., second]], dim=-1)
-        scalars = x[..., list(self.layout.scalars)]
+        apart = places.index_select(-2, self._second) - places.index_select(-2, self._first)
+        vectors = torch.cat([places, apart], dim=-2)
+        both = here.index_select(-1, self._first) & here.index_select(-1, self._second)
+        present = torch.cat([here, both], dim=-1)
+        scalars = x.index_select(-1, self._scalars)
         mask = torch.cat([present.repeat_interleave(size, dim=-1), torch.ones_like(scalars, dtype=torch.bool)], -1)
         return torch.cat([vectors.flatten(-2), scalars], dim=-1), mask
 
@@ -59,5 +69,5 @@ class ObservationFeatures(nn.Module):
         """(..., G) a place and (..., O) -> (..., points x D): the place as seen from hand and objects."""
         size = self.layout.dimensions
         scale = self.deviation[: len(self.layout.points) * size]
-        places = torch.cat([observations[..., p : p + size] for p in self.layout.points], dim=-1)
+        places = observations.index_select(-1, self._places)
         return ((goal.repeat(*[1] * (goal.dim() - 1), len(self.layout.points)) - places) / scale).clamp(-_LIMIT, _LIMIT)
