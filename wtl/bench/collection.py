@@ -1,8 +1,9 @@
 """Collecting with the policy in the loop against environments that are stepped and nothing else.
 
 Two workers play sessions of an untrained trial policy; two workers step bare environments with the very actions that
-were played. All take turns, a few rounds, and each counts with its best round. Where the rest goes is found by leaving
-things out: expert labels, simulation states, the network.
+were played. All take turns, a few rounds, and each counts with its best round. The stage itself counts wall time.
+Where the rest goes is found by leaving things out (expert labels, simulation states, the network) and counts CPU time
+of the workers, which other work on the machine disturbs less.
 
 Trap: a task's first reset costs as much as dozens of steps. `collect_trials` meets new tasks in every round and pays
 it; the variants below it repeat theirs, which the environments remember, so that only steps differ.
@@ -39,11 +40,11 @@ WORKERS = 2
 class CollectionSize:
     """How much is played in one round of one variant."""
 
-    units: int = 8
+    units: int = 4
     unit_episodes: int = 25
     horizon_steps: int = 150
     long_horizon_steps: int = 500
-    rounds: int = 3
+    rounds: int = 2
 
 
 class _Still:
@@ -73,14 +74,16 @@ class _Play:
     states: bool
 
 
-def _play(unit: _Play) -> int:
+def _play(unit: _Play) -> tuple[int, float]:
+    """Steps, and CPU seconds of this worker."""
+    start = time.process_time()
     improver: Improver = load_policy(unit.policy) if unit.policy else _Still(unit.family.spec.action_size)
     episodes = play_attempt(
         unit.family, unit.sessions, first_contexts(unit.sessions), improver, 0,
         ending=Ending(unit.horizon_steps, None), exploration=ExplorationConfig(),
         ask_expert=unit.labels, keep_states=unit.states,
     )  # fmt: skip
-    return sum(len(e.trajectory) for e in episodes)
+    return sum(len(e.trajectory) for e in episodes), time.process_time() - start
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ class _Bare:
 @dataclass(frozen=True)
 class _Spent:
     steps: int
-    stepping_s: float
+    wall_s: float
+    cpu_s: float
     first_reset_s: float
     next_reset_s: float
 
@@ -103,19 +107,21 @@ class _Spent:
 def _bare(unit: _Bare) -> _Spent:
     """Resets are timed apart from steps."""
     [environment] = worker_pool().take(unit.family, 1)
-    stepping = first = again = 0.0
+    wall = cpu = first = again = 0.0
     for task, actions in zip(unit.tasks, unit.actions, strict=True):
         moments = [time.perf_counter()]
         environment.reset(options={"task": task})
         moments.append(time.perf_counter())
         environment.reset(options={"task": task})
         moments.append(time.perf_counter())
+        before = time.process_time()
         for action in actions:
             environment.step(action)
+        cpu += time.process_time() - before
         moments.append(time.perf_counter())
         one, two, three = np.diff(moments).tolist()
-        first, again, stepping = first + one, again + two, stepping + three
-    return _Spent(sum(map(len, unit.actions)), stepping, first / len(unit.tasks), again / len(unit.tasks))
+        first, again, wall = first + one, again + two, wall + three
+    return _Spent(sum(map(len, unit.actions)), wall, cpu, first / len(unit.tasks), again / len(unit.tasks))
 
 
 def tasks_needed(size: CollectionSize) -> int:
@@ -158,42 +164,47 @@ class _Rounds:
 
     def measure(self) -> list[Measurement]:
         """All variants in turns."""
-        size = self._size
-        play, own = functools.partial, size.unit_episodes
-        variants: dict[str, Callable[[int], float]] = {
-            f"collect_trials, new tasks, {size.horizon_steps} steps": lambda r: self._collect(r, size.horizon_steps),
-            f"collect_trials, new tasks, {size.long_horizon_steps} steps": lambda r: self._collect(
-                r, size.long_horizon_steps
-            ),
-            "played": play(self._played, own),
-            "played without labels": play(self._played, own, labels=False),
-            "played without states": play(self._played, own, states=False),
-            "played without labels and states": play(self._played, own, labels=False, states=False),
-            "played without network": play(self._played, own, network=False),
-            "played without labels, states, network": play(
-                self._played, own, labels=False, states=False, network=False
-            ),
+        size, own = self._size, self._size.unit_episodes
+        play = functools.partial(self._played, own)
+        whole: dict[str, Callable[[int], float]] = {
+            f"collect_trials, new tasks, {horizon} steps": functools.partial(self._collect, horizon)
+            for horizon in (size.horizon_steps, size.long_horizon_steps)
         }
-        for episodes in (5, 10, 50, 100):
-            if episodes <= size.units * size.unit_episodes // WORKERS:
-                variants[f"played in units of {episodes} instead of {own}"] = play(self._played, episodes)
-        rates: dict[str, list[float]] = {name: [] for name in variants}
-        bare: list[_Spent] = []
+        played: dict[str, Callable[[], float]] = {
+            "played": play,
+            "played without labels": functools.partial(play, labels=False),
+            "played without states": functools.partial(play, states=False),
+            "played without labels and states": functools.partial(play, labels=False, states=False),
+            "played without network": functools.partial(play, network=False),
+            "played without all three": functools.partial(play, labels=False, states=False, network=False),
+        }
+        for episodes in (5, 10, 25, 50, 100):
+            if episodes != own and episodes <= size.units * own // WORKERS:
+                played[f"played in units of {episodes}, not {own}"] = functools.partial(self._played, episodes)
+        rates: dict[str, list[float]] = {name: [] for name in (*whole, *played)}
+        bare: list[tuple[_Spent, ...]] = []
         for number in range(size.rounds):
-            for name, run in variants.items():
-                rates[name].append(run(number))
+            for name, collect in whole.items():
+                rates[name].append(collect(number))
             bare.append(self._stepped())
-        limit = max(spent.steps / spent.stepping_s for spent in bare)
-        best = {name: max(values) for name, values in rates.items()}
+            for name, run in played.items():
+                rates[name].append(run())
+        wall = max(sum(s.steps / s.wall_s for s in spent) for spent in bare)
+        cpu = max(sum(s.steps for s in spent) / sum(s.cpu_s for s in spent) for spent in bare)
+        found = [Measurement("collection", "bare environments", wall, "steps/s")]
+        found += [Measurement("collection", name, max(rates[name]), "steps/s") for name in whole]
+        found += [Measurement("collection", f"{name}, over bare", max(rates[name]) / wall, "ratio") for name in whole]
+        found += [Measurement("collection", "bare environments, a worker", cpu, "steps/CPU s")]
+        found += [Measurement("collection", name, max(rates[name]), "steps/CPU s") for name in played]
+        found += [Measurement("collection", f"{name}, over bare", max(rates[name]) / cpu, "ratio") for name in played]
+        every = [s for spent in bare for s in spent]
         return [
-            Measurement("collection", "bare environments", limit, "steps/s"),
-            *(Measurement("collection", name, rate, "steps/s") for name, rate in best.items()),
-            *(Measurement("collection", f"{name}, over bare", rate / limit, "ratio") for name, rate in best.items()),
-            Measurement("collection", "first reset of a task", 1000 * min(b.first_reset_s for b in bare), "ms"),
-            Measurement("collection", "further resets of it", 1000 * min(b.next_reset_s for b in bare), "ms"),
+            *found,
+            Measurement("collection", "first reset of a task", 1000 * min(s.first_reset_s for s in every), "ms"),
+            Measurement("collection", "further resets of it", 1000 * min(s.next_reset_s for s in every), "ms"),
         ]
 
-    def _collect(self, number: int, horizon: int) -> float:
+    def _collect(self, horizon: int, number: int) -> float:
         """Steps per second of wall time of the stage itself, on tasks that no worker has reset before."""
         size = self._size
         per_round = size.units * size.unit_episodes
@@ -210,39 +221,24 @@ class _Rounds:
         seconds = time.perf_counter() - start
         return sum(record.steps for record in EpisodeStore(directory).records) / seconds
 
-    def _played(
-        self, unit_episodes: int, _: int, *, labels: bool = True, states: bool = True, network: bool = True
-    ) -> float:
-        policy = self._trial if network else None
-        units = [
-            _Play(self._family, tuple(self._sessions[i : i + unit_episodes]), policy, self._size.horizon_steps,
-                  labels, states)
-            for i in range(0, len(self._sessions), unit_episodes)
-        ]  # fmt: skip
-        start = time.perf_counter()
-        steps = sum(played for _, played in self._executor.map(_play, units))
-        return steps / (time.perf_counter() - start)
+    def _played(self, unit_episodes: int, *, labels: bool = True, states: bool = True, network: bool = True) -> float:
+        """Steps per CPU second of a worker."""
+        policy, horizon = self._trial if network else None, self._size.horizon_steps
+        cut = [self._sessions[i : i + unit_episodes] for i in range(0, len(self._sessions), unit_episodes)]
+        units = [_Play(self._family, tuple(sessions), policy, horizon, labels, states) for sessions in cut]
+        done = [result for _, result in self._executor.map(_play, units)]
+        return sum(steps for steps, _ in done) / sum(seconds for _, seconds in done)
 
-    def _stepped(self) -> _Spent:
-        """Both workers at once, each half of the episodes that were collected last; the sum of their speeds."""
-        last = sorted(self._folder.glob(f"trials-*-{self._size.horizon_steps}"))[-1]
+    def _stepped(self) -> tuple[_Spent, ...]:
+        """Both workers at once, each half of the episodes that were collected last."""
+        last = max(self._folder.glob(f"trials-*-{self._size.horizon_steps}"))
         episodes = list(EpisodeStore(last))
+        halves = [episodes[worker::WORKERS] for worker in range(WORKERS)]
         units = [
-            _Bare(
-                self._family,
-                tuple(e.task for e in episodes[w::WORKERS]),
-                tuple(np.array(e.trajectory.actions) for e in episodes[w::WORKERS]),
-            )
-            for w in range(WORKERS)
+            _Bare(self._family, tuple(e.task for e in half), tuple(np.array(e.trajectory.actions) for e in half))
+            for half in halves
         ]
-        spent = [s for _, s in self._executor.map(_bare, units)]
-        speed = sum(s.steps / s.stepping_s for s in spent)
-        return _Spent(
-            sum(s.steps for s in spent),
-            sum(s.steps for s in spent) / speed,
-            float(np.mean([s.first_reset_s for s in spent])),
-            float(np.mean([s.next_reset_s for s in spent])),
-        )
+        return tuple(spent for _, spent in self._executor.map(_bare, units))
 
 
 def _silent(*_: int) -> None:

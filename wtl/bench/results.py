@@ -60,8 +60,8 @@ def stepping_table(speeds: Speeds) -> Table:
     summaries = [ratios(speeds, *pair) for pair in pairs]
     ends = [
         (f"median of {len(speeds)}", *(f"{s.median:.2f}" if s else "" for s in summaries)),
-        ("least", *(f"{s.least:.2f} {s.least_family}" if s else "" for s in summaries)),
-        ("most", *(f"{s.most:.2f} {s.most_family}" if s else "" for s in summaries)),
+        ("least", *(f"{s.least:.2f} ({s.least_family})" if s else "" for s in summaries)),
+        ("most", *(f"{s.most:.2f} ({s.most_family})" if s else "" for s in summaries)),
     ]
     bottom = tuple((name, "", "", "", *cells) for name, *cells in ends)
     note = "EnvPool: its own MuJoCo 3.6, its goals cannot be set" if summaries[1] else "EnvPool is not installed"

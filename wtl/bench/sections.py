@@ -94,7 +94,7 @@ class _Bench:
 
     def __init__(self, effort: Effort, family: str, stepped: Sequence[str], out: Path, console: Console) -> None:
         self._effort, self._family, self._stepped, self._out, self._console = effort, family, stepped, out, console
-        self._config = load_config("quick", [f"tasks.family={family}"])
+        self._config: RunConfig = load_config("quick", [f"tasks.family={family}"])
 
     def measure(self, section: str) -> list[Table]:
         """One section; its numbers are on disk before the next one begins."""
