@@ -19,8 +19,8 @@ check: setup  ## lint, format, types, layers
 	@$(RUN)mypy
 	@$(RUN)lint-imports
 
-bench: setup  ## steps per CPU second, stock against fast
-	@$(RUN)python experiments/speed/bench_stepping.py
+bench: setup  ## stock, fast and EnvPool stepping, collection, training, acting, memory: ratios, into runs/bench
+	@$(RUN)wtl bench
 
 clean:  ## remove everything that was set up; runs/ stays
 	rm -rf .venv .tools

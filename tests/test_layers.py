@@ -43,7 +43,7 @@ def test_others_packages_are_sealed_behind_one_file_each() -> None:
     assert importers("omegaconf") == {"wtl/config.py"}
     assert importers("learn2learn") == {"wtl/quiet.py"}
     behind = {str(p.relative_to(ROOT)) for p in SOURCES if "wtl.quiet" in imported(p)}
-    assert behind == {"wtl/batch.py", "wtl/methods/mil.py"}
+    assert behind == {"wtl/draws.py", "wtl/methods/mil.py"}
     for simulator in ("metaworld", "mujoco"):
         assert all(re.fullmatch(r"tasks/metaworld\w*\.py", name) for name in importers(simulator)), simulator
 

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wtl.draws import Lists, choose_places, make_taskset
 from wtl.episode import Context, Episode, Trajectory
 from wtl.seeding import seed_for, stream
 from wtl.task import ObservationLayout, Regime
+from wtl.world import QUARTERS, World
 
 _PYTHONS_GENERATOR = threading.Lock()
 
@@ -187,14 +190,17 @@ class MetaBatches:
         regime: Regime,
         seed: int,
         trials_in_context: tuple[int, int] = (0, 0),
+        weights: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """`trials_in_context` is the smallest and the largest k; k is drawn anew for every batch.
+
+        `weights`: as how many families one counts, 1 if it is not named.
 
         Raises:
             ValueError: no task has what the contexts need.
         """
         self.config, self.seed, self.regime = config, seed, regime
-        self._trials_in_context = trials_in_context
+        self._trials_in_context, self._weights = trials_in_context, weights
         self._layout = layout
         episodes = [*demonstrations, *trials]
         self._table = EpisodeTable([e.trajectory for e in episodes], reward_scale)
@@ -214,45 +220,32 @@ class MetaBatches:
         task_of = {e.task.name: e.task for e in episodes}
         self._attempt = np.array([e.attempt for e in episodes])
         names = list(own)
-        self._own_demonstrations = [np.array(own[name][0], dtype=int) for name in names]
-        self._own_trials = [np.array(own[name][1], dtype=int) for name in names]
+        # Of each task its demonstrations, then its trials.
+        self._own = Lists([demonstrations + trials for demonstrations, trials in own.values()])
+        self._own_demonstrations = np.array([len(demonstrations) for demonstrations, _ in own.values()])
         # Demonstrations that may stand in a task's context: never of the task itself.
         by_key: dict[str, list[int]] = {}
         for i, e in enumerate(episodes):
             if e.role == "demonstration":
                 by_key.setdefault(e.task.goal_name if self.regime == "goal" else e.task.family, []).append(i)
-        self._candidates = []
+        candidates = []
         for name in names:
             task = task_of[name]
-            key = task.goal_name if self.regime == "goal" else task.family
-            same = set(own[name][0])
-            self._candidates.append(np.array([i for i in by_key.get(key, []) if i not in same], dtype=int))
-            if self.regime != "none" and len(self._candidates[-1]) == 0:
+            everyone = np.array(by_key.get(task.goal_name if self.regime == "goal" else task.family, []), dtype=int)
+            candidates.append(everyone[~np.isin(everyone, own[name][0])])
+            if self.regime != "none" and len(candidates[-1]) == 0:
                 raise ValueError(f"task {name} has no demonstration of another task in regime `{self.regime}`")
+        self._candidates = Lists(candidates)
         low, high = self._trials_in_context
         self._tasksets = {
-            k: self._make_taskset(
-                k, [(i, task_of[name].family) for i, name in enumerate(names) if len(own[name][1]) >= k]
-            )
+            k: self._taskset(k, [(i, task_of[name].family) for i, name in enumerate(names) if len(own[name][1]) >= k])
             for k in range(low, high + 1)
         }
 
-    def _make_taskset(self, k: int, tasks: Sequence[tuple[int, str]]) -> Any:
-        # Here and not above: acting needs this module too, and learn2learn takes seconds to import.
-        from wtl.quiet import learn2learn
-
+    def _taskset(self, k: int, tasks: Sequence[tuple[int, str]]) -> Any:
         if not tasks:
             raise ValueError(f"no task has {k} trials; collect more trials or lower the trials in the context")
-        labels = {family: i for i, family in enumerate(dict.fromkeys(family for _, family in tasks))}
-        numbered = _NumberedTasks([(i, labels[family]) for i, family in tasks])
-        ways, shots = len(labels), max(1, self.config.contexts // len(labels))
-        dataset = learn2learn.data.MetaDataset(numbered)
-        transforms = [
-            learn2learn.data.transforms.NWays(dataset, ways),
-            learn2learn.data.transforms.KShots(dataset, shots, replacement=True),
-            learn2learn.data.transforms.LoadData(dataset),
-        ]
-        return learn2learn.data.Taskset(dataset, transforms, num_tasks=-1, task_collate=_task_numbers)
+        return make_taskset(tasks, self.config.contexts, self._weights)
 
     def some_observations(self) -> Tensor:
         """(N, O) observations as batches show them, to fit the normalisation of inputs."""
@@ -270,9 +263,12 @@ class MetaBatches:
         k = int(generator.integers(low, high + 1))
         with _PYTHONS_GENERATOR:  # learn2learn draws from it; training and validation batches are made in two threads
             random.seed(seed_for(self.seed, "tasks", step))
-            tasks = self._tasksets[k].sample()
+            tasks = np.array(self._tasksets[k].sample())
         with_demonstration = self.regime != "none" and (k == 0 or generator.random() >= config.no_demonstration)
-        parts = [self._pick(generator, self._candidates, tasks, 1)] if with_demonstration else []
+        parts = []
+        if with_demonstration:
+            places = choose_places(generator, self._candidates.counts[tasks], 1)
+            parts.append(self._candidates.at(tasks, places))
         if k:
             parts.append(self._pick_trials(generator, tasks, k))
         world = self._world(stream(self.seed, "world", step), len(tasks))
@@ -293,7 +289,7 @@ class MetaBatches:
         shift = generator.uniform(-1, 1, (count, size)).astype(np.float32) * config.world_shift
         turn = np.broadcast_to(np.eye(size, dtype=np.float32), (count, size, size))
         if config.world_turns:
-            turn = _QUARTERS[generator.integers(len(_QUARTERS), size=count)]
+            turn = QUARTERS[generator.integers(len(QUARTERS), size=count)]
             turn = np.stack([np.pad(t, (0, size - 2)) for t in turn]) + np.diag([0.0, 0.0, *[1.0] * (size - 2)])
         offset = np.zeros((count, len(self._layout.points), size), np.float32)
         if config.object_offset:
@@ -312,84 +308,20 @@ class MetaBatches:
             arrays[name] = arrays[name] * (1.0 - masked[..., None])
         return _segments(arrays, masked, has_demonstration)
 
-    @staticmethod
-    def _pick(generator: np.random.Generator, lists: Sequence[np.ndarray], tasks: Sequence[int], n: int) -> np.ndarray:
-        return np.stack([generator.choice(lists[t], n, replace=len(lists[t]) < n) for t in tasks])
-
-    def _pick_trials(self, generator: np.random.Generator, tasks: Sequence[int], k: int) -> np.ndarray:
-        picked = self._pick(generator, self._own_trials, tasks, k)
+    def _pick_trials(self, generator: np.random.Generator, tasks: np.ndarray, k: int) -> np.ndarray:
+        before = self._own_demonstrations[tasks]
+        places = choose_places(generator, self._own.counts[tasks] - before, k)
+        picked = self._own.at(tasks, places + before[:, None])
         order = np.argsort(self._attempt[picked], axis=1, kind="stable")
         return np.take_along_axis(picked, order, axis=1)
 
-    def _pick_queries(self, generator: np.random.Generator, tasks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        from_trials = generator.random((len(tasks), self.config.queries)) < self.config.trial_queries
-        episodes = np.empty(from_trials.shape, dtype=int)
-        for row, task in enumerate(tasks):
-            demonstrations, trials = self._own_demonstrations[task], self._own_trials[task]
-            for column, trial in enumerate(from_trials[row]):
-                pool = trials if len(trials) and (trial or len(demonstrations) == 0) else demonstrations
-                episodes[row, column] = pool[generator.integers(len(pool))]
+    def _pick_queries(self, generator: np.random.Generator, tasks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        wanted = generator.random((len(tasks), self.config.queries)) < self.config.trial_queries
+        demonstrations = self._own_demonstrations[tasks][:, None]
+        trials = self._own.counts[tasks][:, None] - demonstrations
+        from_trials = (trials > 0) & (wanted | (demonstrations == 0))
+        places = generator.integers(np.where(from_trials, trials, demonstrations))
+        episodes = self._own.at(tasks, places + from_trials * demonstrations)
         # The last observation of an episode has no action.
         steps = (generator.random(episodes.shape) * (self._table.lengths[episodes] - 1)).astype(int)
         return episodes, steps + self._table.first[episodes]
-
-
-class _NumberedTasks(torch.utils.data.Dataset):
-    """(task number, family number) pairs, the form that learn2learn's transforms read."""
-
-    def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
-        self._pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        return self._pairs[index]
-
-
-def _task_numbers(samples: Sequence[tuple[int, int]]) -> list[int]:
-    return [number for number, _ in samples]
-
-
-_QUARTERS = np.array(
-    [[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]],
-     [[-1, 0], [0, 1]], [[1, 0], [0, -1]], [[0, 1], [1, 0]], [[0, -1], [-1, 0]]], np.float32,
-)  # fmt: skip
-"""The turns and mirrors of a square: actions stay within their box."""
-
-
-@dataclass(frozen=True)
-class World:
-    """How each of B contexts sees the world: turned about its middle, shifted, its objects' places offset."""
-
-    turn_BDD: np.ndarray
-    shift_BD: np.ndarray
-    offset_BPD: np.ndarray
-    """Of each place of the layout; the hand's is zero."""
-    middle_D: np.ndarray
-
-    def _turned(self, vectors: np.ndarray) -> np.ndarray:
-        """(B, ..., D) -> (B, ..., D)."""
-        flat = vectors.reshape(len(vectors), -1, vectors.shape[-1])
-        return (flat @ self.turn_BDD.swapaxes(1, 2)).reshape(vectors.shape)
-
-    def place(self, places: np.ndarray) -> np.ndarray:
-        """(B, ..., D) places as they are seen."""
-        middle = np.broadcast_to(self.middle_D, self.shift_BD.shape)
-        shift = self.shift_BD + (middle - self._turned(middle))  # nothing, to the last bit, where nothing turns
-        return self._turned(places) + shift.reshape(len(places), *[1] * (places.ndim - 2), -1)
-
-    def actions(self, actions: np.ndarray) -> np.ndarray:
-        """(B, ..., A) actions as they are seen: the hand's motion comes first."""
-        size = len(self.middle_D)
-        return np.concatenate([self._turned(actions[..., :size]), actions[..., size:]], axis=-1)
-
-    def observations(self, observations: np.ndarray, layout: ObservationLayout) -> np.ndarray:
-        """(B, ..., O) observations as they are seen; absent places stay absent."""
-        seen = observations.copy()
-        for number, point in enumerate(layout.points):
-            place = observations[..., point : point + layout.dimensions]
-            offset = self.offset_BPD[:, number].reshape(len(place), *[1] * (place.ndim - 2), -1)
-            present = place.any(axis=-1, keepdims=True)
-            seen[..., point : point + layout.dimensions] = np.where(present, self.place(place) + offset, place)
-        return seen

@@ -159,6 +159,27 @@ def video(
         console.print(f"wrote {out}")
 
 
+@app.command()
+def bench(
+    sections: Annotated[
+        list[str] | None, typer.Argument(help="stepping, collection, training, acting, memory; default all.")
+    ] = None,
+    families: Annotated[str, typer.Option(help="Families to step, with commas; the first is used elsewhere.")] = "",
+    quick: Annotated[bool, typer.Option(help="About a minute, and numbers to match.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of stepping.csv, stepping.png and measurements.csv.")] = Path(
+        "runs/bench"
+    ),
+    markdown: Annotated[bool, typer.Option(help="Tables that can be pasted.")] = False,
+) -> None:
+    """How fast this machine steps, collects, trains and acts, as ratios of one run."""
+    from wtl.bench.sections import run_bench
+    from wtl.report import print_tables
+
+    tables = run_bench(sections or [], [name for name in families.split(",") if name], quick, out, console)
+    print_tables(tables, markdown=markdown)
+    console.print(f"wrote {out}/")
+
+
 @app.command(name="tasks")
 def list_tasks() -> None:
     """Families, benchmark splits, and which families hide their goal."""

@@ -6,7 +6,7 @@ content depends neither on the number of workers nor on interruptions. Free of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -274,7 +274,9 @@ def collect_trials(
     shelf = DemonstrationShelf(demonstrations, regime)
     sessions = []
     for split in ("train", "validation"):
-        for task in _spread(distribution.split(split), limit if split == "train" else None, seed, round_number):
+        weights = {name: family.spec.weight for name, family in distribution.families.items()}
+        own_limit = limit if split == "train" else None
+        for task in _spread(distribution.split(split), own_limit, weights, seed, round_number):
             for copy in range(config.per_task):
                 own = seed_for(seed, "trial", task.name, round_number, copy)
                 shown = shelf.choose(task, 1, own)[0]
@@ -291,14 +293,17 @@ def collect_trials(
     _run_units(_trial_unit, units, directory, executor, progress)
 
 
-def _spread(tasks: Sequence[Task], limit: int | None, seed: int, round_number: int) -> list[Task]:
-    """At most `limit` tasks, other ones each round, every family with its share."""
+def _spread(
+    tasks: Sequence[Task], limit: int | None, weights: Mapping[str, int], seed: int, round_number: int
+) -> list[Task]:
+    """About `limit` tasks, other ones each round, every family with its share by weight."""
     if limit is None or limit >= len(tasks):
         return list(tasks)
     families = list(dict.fromkeys(task.family for task in tasks))
-    share = -(-limit // len(families))
+    whole = sum(weights[family] for family in families)
     chosen: list[Task] = []
     for family in families:
+        share = -(-limit * weights[family] // whole)
         own = [task for task in tasks if task.family == family]
         order = stream(seed, "tasks of round", family).permutation(len(own))
         picked = [(max(round_number - 1, 0) * share + i) % len(own) for i in range(min(share, len(own)))]

@@ -47,6 +47,9 @@ class TasksConfig:
     test_goals_per_family: int = 50
     goals_per_start: int = 1
     """Fresh goals that share one start, so that the start cannot be memorised as the name of the goal."""
+    sketches: int = 0
+    """Made-up families (`tasks/sketches.py`) beside Meta-World's in training, as many again by weight."""
+    tasks_per_sketch: int = 4
     fast: bool = True
     reward_version: Literal["v1", "v2"] = "v2"
 

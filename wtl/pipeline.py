@@ -230,6 +230,7 @@ class Pipeline:
             regime="none" if trials_in_context is None else self.config.regime,
             seed=seed_for(self.config.seed, "batches", name, split),
             trials_in_context=trials_in_context or (0, 0),
+            weights={name: family.spec.weight for name, family in self.plan.distribution.families.items()},
         )
 
     @contextmanager

@@ -119,20 +119,21 @@ class _Recorder:
 
 
 class _NoiseProcess:
-    def __init__(self, noise: Noise, seeds: Sequence[int], action_size: int, varied: bool) -> None:
-        self._generators = [stream(seed, "noise") for seed in seeds]
-        self._noise = noise
-        scales = [noise.scale * (g.random() if varied else 1.0) for g in self._generators]
+    """Each row's noise from its own stream; drawn for the whole horizon at once, which gives the same numbers."""
+
+    def __init__(self, noise: Noise, seeds: Sequence[int], steps: int, action_size: int, varied: bool) -> None:
+        generators = [stream(seed, "noise") for seed in seeds]
+        scales = [noise.scale * (g.random() if varied else 1.0) for g in generators]
         self._scale = np.array(scales)[:, None] * np.ones(action_size)
         if noise.spare_last:
             self._scale[:, -1] = 0.0
-        self._value = np.stack([g.standard_normal(action_size) for g in self._generators])
+        normal_BTA = np.stack([g.standard_normal((steps + 1, action_size)) for g in generators])
+        self._value, self._kicks = normal_BTA[:, 0], np.sqrt(1.0 - noise.correlation**2) * normal_BTA[:, 1:]
+        self._correlation = noise.correlation
 
-    def step(self, rows: np.ndarray) -> np.ndarray:
-        kick = np.sqrt(1.0 - self._noise.correlation**2)
-        for row in rows:
-            fresh = self._generators[row].standard_normal(self._value.shape[1])
-            self._value[row] = self._noise.correlation * self._value[row] + kick * fresh
+    def step(self, step: int, rows: np.ndarray) -> np.ndarray:
+        """(R, A) the noise of this step; every step must be asked for, in order."""
+        self._value = self._correlation * self._value + self._kicks[:, step]
         return self._scale[rows] * self._value[rows]
 
 
@@ -168,9 +169,11 @@ def roll_out(
         ValueError: a policy's action is not finite.
     """
     expert = isinstance(actor, Demonstrator)
+    horizon = min(ending.horizon_steps, family.spec.horizon_steps)
     process = _NoiseProcess(
         actor.noise if isinstance(actor, Demonstrator) else noise,
         seeds,
+        horizon,
         family.spec.action_size,
         varied=isinstance(actor, Demonstrator) and actor.varied,
     )
@@ -186,23 +189,21 @@ def roll_out(
         if observer:
             observer(row, environments[row])
     rows = np.arange(len(tasks))
-    horizon = min(ending.horizon_steps, family.spec.horizon_steps)
+    present = np.stack([record.observations[0] for record in records])
     for step in range(horizon):
         if ask_expert or expert:
             labels = np.stack([family.expert_action(environments[row]) for row in rows.tolist()])
         else:
             labels = np.full((len(rows), family.spec.action_size), np.nan)
-        if isinstance(actor, Demonstrator):
-            actions = labels
-        else:
-            actions = actor.act(np.stack([records[row].observations[-1] for row in rows]), rows)
+        actions = labels if isinstance(actor, Demonstrator) else actor.act(present[rows], rows)
         if not expert and not np.isfinite(actions).all():
             bad = tasks[int(rows[~np.isfinite(actions).all(axis=1)][0])]
             raise ValueError(f"{source} gave an action that is not finite at step {step} of task {bad.name}")
-        actions = np.clip(actions + process.step(rows), -1.0, 1.0).astype(np.float32)
+        actions = np.clip(actions + process.step(step, rows), -1.0, 1.0).astype(np.float32)
         for row, action, label in zip(rows.tolist(), actions, labels, strict=True):
             record = records[row]
             observation, reward, _, _, info = environments[row].step(action)
+            present[row] = observation
             record.observations.append(observation)
             record.states.append(state(row))
             record.actions.append(action)
@@ -215,7 +216,7 @@ def roll_out(
                 record.left -= 1
             elif record.successes[-1] and ending.after_success_steps is not None:
                 record.left = ending.after_success_steps
-        rows = np.array([row for row in rows.tolist() if records[row].left != 0], dtype=np.int64)
+        rows = rows[[records[row].left != 0 for row in rows.tolist()]]
         if len(rows) == 0:
             break
     return [

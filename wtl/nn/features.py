@@ -17,6 +17,10 @@ class ObservationFeatures(nn.Module):
 
     mean: Tensor
     deviation: Tensor
+    _places: Tensor
+    _scalars: Tensor
+    _first: Tensor
+    _second: Tensor
 
     def __init__(self, layout: ObservationLayout) -> None:
         super().__init__()
@@ -24,16 +28,21 @@ class ObservationFeatures(nn.Module):
         self.pairs = list(itertools.combinations(range(len(layout.points)), 2))
         self.vectors = len(layout.points) + len(self.pairs)
         self.size = self.vectors * layout.dimensions + len(layout.scalars)
+        # Indices as tensors: a list would be turned into one at each of the hundreds of control steps of an episode.
+        places = [p + d for p in layout.points for d in range(layout.dimensions)]
+        indices = {"_places": places, "_scalars": layout.scalars, "_first": [a for a, _ in self.pairs]}
+        for name, numbers in (indices | {"_second": [b for _, b in self.pairs]}).items():
+            self.register_buffer(name, torch.tensor(numbers, dtype=torch.int64), persistent=False)
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("deviation", torch.ones(self.size))
 
     def _raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
         size = self.layout.dimensions
         places, here = self.places(x)
-        first, second = [a for a, _ in self.pairs], [b for _, b in self.pairs]
-        vectors = torch.cat([places, places[..., second, :] - places[..., first, :]], dim=-2)
-        present = torch.cat([here, here[..., first] & here[..., second]], dim=-1)
-        scalars = x[..., list(self.layout.scalars)]
+        apart = places.index_select(-2, self._second) - places.index_select(-2, self._first)
+        vectors = torch.cat([places, apart], dim=-2)
+        present = torch.cat([here, here.index_select(-1, self._first) & here.index_select(-1, self._second)], dim=-1)
+        scalars = x.index_select(-1, self._scalars)
         mask = torch.cat([present.repeat_interleave(size, dim=-1), torch.ones_like(scalars, dtype=torch.bool)], -1)
         return torch.cat([vectors.flatten(-2), scalars], dim=-1), mask
 
@@ -62,8 +71,7 @@ class ObservationFeatures(nn.Module):
 
     def places(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """(..., O) -> (..., P, D) places in world coordinates and (..., P) whether each is present."""
-        size = self.layout.dimensions
-        places = torch.stack([observations[..., p : p + size] for p in self.layout.points], dim=-2)
+        places = observations.index_select(-1, self._places).unflatten(-1, (-1, self.layout.dimensions))
         return places, places.abs().sum(-1) > 0
 
     @property
@@ -79,12 +87,12 @@ class ObservationFeatures(nn.Module):
         """
         now, here = self.places(observations)
         then, was = self.places(start)
-        first, second = [a for a, _ in self.pairs], [b for _, b in self.pairs]
         middle = self.mean[: now.shape[-2] * now.shape[-1]].unflatten(0, now.shape[-2:])
         since = (now[..., :, None, :] - then[..., None, :, :]).flatten(-3, -2)
         since_here = (here[..., :, None] & was[..., None, :]).flatten(-2)
-        vectors = [now - middle, now[..., second, :] - now[..., first, :], since]
-        present = [here, here[..., first] & here[..., second], since_here]
+        apart = now.index_select(-2, self._second) - now.index_select(-2, self._first)
+        both = here.index_select(-1, self._first) & here.index_select(-1, self._second)
+        vectors, present = [now - middle, apart, since], [here, both, since_here]
         if goal is not None:
             vectors.append(now - goal[..., None, :])
             present.append(here)
@@ -98,6 +106,6 @@ class ObservationFeatures(nn.Module):
         """
         if not self.layout.scalars:
             return observations[..., :0]
-        scalars = list(self.layout.scalars)
-        change = (observations[..., scalars] - start[..., scalars]) / self.deviation[-len(scalars) :]
+        change = observations.index_select(-1, self._scalars) - start.index_select(-1, self._scalars)
+        change = change / self.deviation[-len(self.layout.scalars) :]
         return change.clamp(-_LIMIT, _LIMIT)
