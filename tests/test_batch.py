@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 from dataclasses import replace
@@ -140,6 +141,29 @@ def test_the_same_step_gives_the_same_batch_whatever_came_before() -> None:
     assert_same_batch(first(7), second(7))
     assert not torch.equal(second(7).observations_BQO, second(8).observations_BQO)
     assert not torch.equal(second(7).observations_BQO, batches(seed=4)(7).observations_BQO)
+
+
+@pytest.mark.parametrize(
+    "regime, most_trials, expected",
+    [
+        ("family", (1, 2), "8643eee914df7c28"),
+        ("goal", (0, 2), "dac08c070cf0fe36"),
+        ("none", (2, 3), "c46587ecab376456"),
+        ("family", (0, 0), "1d251f2285d2670f"),
+    ],
+)
+def test_batches_are_those_of_the_first_release(regime: Any, most_trials: tuple[int, int], expected: str) -> None:
+    """Digests of 20 batches as they were drawn one sample after another; a faster way must draw the same."""
+    demonstrations, tried = a_store(trials=3, twins=regime == "goal")
+    made = MetaBatches(
+        BatchConfig(contexts=6, queries=4, frames=5), demonstrations, tried, regime=regime, layout=PLANE,
+        reward_scale=2.0, seed=3, trials_in_context=most_trials,
+    )  # fmt: skip
+    sums = hashlib.sha256()
+    for step in range(20):
+        for _, value in sorted(tensors(made(step)).items()):
+            sums.update(value.numpy().tobytes())
+    assert sums.hexdigest()[:16] == expected
 
 
 def test_batches_made_in_two_threads_at_once_are_the_same() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ProbeRun
-from strategies import PROBE, make_episode, make_task
+from strategies import PROBE, make_episode, make_task, same_episode
 
 from tasks import make_distribution
 from tasks.metaworld import MetaWorldFamily
@@ -66,6 +69,39 @@ def test_the_content_does_not_depend_on_the_workers(tmp_path: Path) -> None:
     demos(tmp_path / "two", executor)
     executor.close()
     assert content(tmp_path / "serial") == content(tmp_path / "two")
+
+
+def test_a_worker_that_is_killed_leaves_no_trace_in_the_data(tmp_path: Path) -> None:
+    """kill -9 in the middle of a collection: its unit is done again, and the store is the one of an undisturbed run."""
+    config, killed = replace(CONFIG, unit_episodes=1), []
+
+    def kill_one(done: int, _: int) -> None:
+        if done == 2 and not killed:
+            killed.append(multiprocessing.active_children()[0].pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    undisturbed = demos(tmp_path / "undisturbed", config=config)
+    executor = LocalExecutor(2)
+    try:
+        disturbed = demos(tmp_path / "disturbed", executor, config=config, progress=kill_one)
+    finally:
+        executor.close()
+    assert killed and disturbed.digest == undisturbed.digest
+    # The digest is of the manifest, which holds that of every shard; here the shards are read themselves.
+    for one, other in zip(disturbed, undisturbed, strict=True):
+        assert same_episode(one, other)
+
+
+def test_short_episodes_are_not_favoured(tmp_path: Path) -> None:
+    """Whoever succeeds first ends first, yet each task is there once, as it is when it is played alone."""
+    config = replace(CONFIG, noise=1.0, after_success_steps=0, unit_episodes=6)
+    together, alone = (
+        demos(tmp_path / "6", config=config),
+        demos(tmp_path / "1", config=replace(config, unit_episodes=1)),
+    )
+    assert len({record.steps for record in together.records}) > 3
+    for one, other in zip(together, alone, strict=True):
+        assert same_episode(one, other)
 
 
 def test_another_seed_gives_other_episodes_of_the_same_tasks(tmp_path: Path) -> None:
