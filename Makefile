@@ -10,7 +10,7 @@ run: setup  ## the main job: hidden-goal reach from nothing to an improvement cu
 test: setup  ## the fast tests, offline
 	@$(RUN)pytest -q -n 2 -m "not slow"
 
-test-slow: setup  ## the long tests: learning on the probe, kill -9 and resume, all 50 families bit by bit
+test-slow: .venv/.with-ray  ## the long tests: learning on the probe, kill -9 and resume, a Ray cluster, all 50 families
 	@$(RUN)pytest -q -m slow
 
 check: setup  ## lint, format, types, layers
@@ -34,6 +34,11 @@ setup: .venv/.complete
 	rm -f .header-check.c
 	@echo "setting up the environment in .venv (PyTorch is large; half a minute on a fast line)"
 	@$(UV) sync --quiet --python $(PYTHON)
+	@touch $@
+
+# Ray is an extra that most users never need; with it missing, its tests would only be skipped.
+.venv/.with-ray: .venv/.complete
+	@$(UV) sync --quiet --python $(PYTHON) --extra ray
 	@touch $@
 
 .tools/bin/uv:
