@@ -54,6 +54,14 @@ def test_workers_that_die_again_and_again_are_one_sentence(
     assert "Traceback" not in said
 
 
+def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed; `make test-slow` installs it")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ValueError, match="no Ray cluster answers at 127.0.0.1:1 .*; start it, or unset RAY_ADDRESS"):
+        list(RayExecutor(tmp_path).map(square, UNITS))
+    assert not list(tmp_path.iterdir())
+
+
 # The rest starts a cluster, for `make test-slow`.
 
 
@@ -90,10 +98,12 @@ def node(_: Unit) -> tuple[str, int]:
     return ray.get_runtime_context().get_node_id(), os.getpid()
 
 
-def outlive(unit: Unit) -> int:
-    """Long enough for a node to go away meanwhile."""
-    (unit.folder / f"{unit.number}-{os.getpid()}").touch()
-    time.sleep(1.0)
+def wait_for_the_end(unit: Unit) -> int:
+    """Say where it began, then wait until a node is gone, on that node for ever; unit 0 does not wait."""
+    where, gone = node(unit)[0], unit.folder / "gone"
+    (unit.folder / f"{unit.number} {where}").touch()
+    while unit.number and (not gone.exists() or gone.read_text() == where):
+        time.sleep(0.1)
     return unit.number**2
 
 
@@ -134,15 +144,18 @@ def test_units_of_a_node_that_goes_away_are_done_on_another(
     cluster: Any, executor: RayExecutor, tmp_path: Path
 ) -> None:
     assert dict(executor.map(square, UNITS[:1])) == {0: 0}
-    third = cluster.add_node(num_cpus=4, object_store_memory=80_000_000)
-    units = [Unit(i, tmp_path) for i in range(12)]
-    work = executor.map(outlive, units)
+    third = cluster.add_node(num_cpus=2, object_store_memory=80_000_000)
+    work = executor.map(wait_for_the_end, [Unit(i, tmp_path) for i in range(8)])
     seen = [next(work)]
+    while not list(tmp_path.glob(f"* {third.node_id}")):
+        time.sleep(0.1)
     cluster.remove_node(third, allow_graceful=False)
+    (tmp_path / "partial").write_text(third.node_id)
+    (tmp_path / "partial").rename(tmp_path / "gone")
     seen += work
-    assert sorted(seen) == [(i, i * i) for i in range(12)]
-    begun = [path.name.split("-")[0] for path in tmp_path.iterdir() if path.name[0].isdigit()]
-    assert len(begun) > len(set(begun)) == 12  # some were begun twice
+    assert sorted(seen) == [(i, i * i) for i in range(8)]
+    begun = [path.name.split()[0] for path in tmp_path.glob("* *")]
+    assert len(begun) > len(set(begun)) == 8
 
 
 @pytest.mark.slow
@@ -153,14 +166,6 @@ def test_a_node_that_does_not_see_the_run_directory_says_so(cluster: Any, tmp_pa
     with pytest.raises(ValueError, match=f"node {socket.gethostname()} does not see .*run; with executor=ray the run"):
         list(executor.map(square, UNITS[:1]))
     executor.close()
-
-
-@pytest.mark.slow
-def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra `ray` is not installed; `make test-slow` installs it")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(ValueError, match="no Ray cluster answers at 127.0.0.1:1; start one or unset RAY_ADDRESS"):
-        list(RayExecutor(tmp_path).map(square, UNITS))
 
 
 def collected(root: Path) -> dict[str, bytes]:

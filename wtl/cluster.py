@@ -43,16 +43,20 @@ class RayExecutor:
             import ray
 
             one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # a unit has one core
+            address = os.environ.get("RAY_ADDRESS", "")
             try:
+                _knock(address)
                 ray.init(
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     runtime_env={"env_vars": one_thread},
                 )
-            except ConnectionError as error:
-                where = os.environ.get("RAY_ADDRESS", "this machine")
-                raise ValueError(f"no Ray cluster answers at {where}; start one or unset RAY_ADDRESS") from error
+            except OSError as error:
+                where = address or "this machine"
+                raise ValueError(
+                    f"no Ray cluster answers at {where} ({error}); start it, or unset RAY_ADDRESS"
+                ) from error
             self._directory.mkdir(parents=True, exist_ok=True)
             self._mark.touch()
             self._ray = ray
@@ -95,6 +99,13 @@ class RayExecutor:
             self._ray.shutdown()
             self._ray = None
             self._mark.unlink(missing_ok=True)
+
+
+def _knock(address: str) -> None:
+    """Raises OSError if nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _do(function: Callable[[Unit], Result], unit: Unit, folder: Path, mark: Path) -> Result:
