@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_workers_that_die_again_and_again_are_one_sentence(
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra `ray` is not installed; `make test-slow` installs it")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: True)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(ValueError, match="no Ray cluster answers at 127.0.0.1:1 .*; start it, or unset RAY_ADDRESS"):
         list(RayExecutor(tmp_path).map(square, UNITS))
@@ -68,9 +69,12 @@ def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyP
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes with one core each."""
-    pytest.importorskip("ray", reason="the extra `ray` is not installed; `make test-slow` installs it")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # A token of its own, whatever this machine's user has; to be set before Ray is imported.
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)
+        pytest.importorskip("ray", reason="the extra `ray` is not installed; `make test-slow` installs it")
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the units of these tests
         patch.setenv("OMP_NUM_THREADS", "7")  # as somebody may have set it on a node
         from ray.cluster_utils import Cluster

@@ -40,12 +40,12 @@ class RayExecutor:
         if self._ray is None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # spares a page of advice
-            import ray
-
             one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # a unit has one core
             address = os.environ.get("RAY_ADDRESS", "")
             try:
                 _knock(address)
+                import ray
+
                 ray.init(
                     include_dashboard=False,
                     log_to_driver=False,
@@ -55,7 +55,8 @@ class RayExecutor:
             except OSError as error:
                 where = address or "this machine"
                 raise ValueError(
-                    f"no Ray cluster answers at {where} ({error}); start it, or unset RAY_ADDRESS"
+                    f"no Ray cluster answers at {where} ({error}); start it, or unset RAY_ADDRESS "
+                    "(a cluster with a token needs RAY_AUTH_MODE=token here too)"
                 ) from error
             self._directory.mkdir(parents=True, exist_ok=True)
             self._mark.touch()
