@@ -187,6 +187,7 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_all_with_one_sentence(tw
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # eight starts of torch
 def test_torchrun_trains_every_method_as_one_process_does(probe_run: ProbeRun, tmp_path: Path) -> None:
     """With the commands of the README, from the same episodes."""
     from wtl.config import load_config
