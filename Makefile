@@ -3,14 +3,14 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin/
 PYTHON ?= python3
 
-.PHONY: run test test-slow check bench clean setup
+.PHONY: run test test-slow check bench clean setup ray
 run: setup  ## the main job: hidden-goal reach from nothing to an improvement curve, into runs/quick
 	@$(RUN)wtl run quick
 
 test: setup  ## the fast tests, offline
 	@$(RUN)pytest -q -n 2 -m "not slow"
 
-test-slow: setup  ## the long tests: learning on the probe, kill -9 and resume, all 50 families bit by bit
+test-slow: ray  ## the long tests: learning on the probe, kill -9 and resume, a Ray cluster, all 50 families
 	@$(RUN)pytest -q -m slow
 
 check: setup  ## lint, format, types, layers
@@ -21,6 +21,8 @@ check: setup  ## lint, format, types, layers
 
 bench: setup  ## stock, fast and EnvPool stepping, collection, training, acting, memory: ratios, into runs/bench
 	@$(RUN)wtl bench
+
+ray: .venv/.with-ray  ## the environment with Ray in it, for executor=ray
 
 clean:  ## remove everything that was set up; runs/ stays
 	rm -rf .venv .tools
@@ -34,6 +36,11 @@ setup: .venv/.complete
 	rm -f .header-check.c
 	@echo "setting up the environment in .venv (PyTorch is large; half a minute on a fast line)"
 	@$(UV) sync --quiet --python $(PYTHON)
+	@touch $@
+
+# Ray is an extra that most users never need; with it missing, its tests would only be skipped.
+.venv/.with-ray: .venv/.complete
+	@$(UV) sync --quiet --python $(PYTHON) --extra ray
 	@touch $@
 
 .tools/bin/uv:

@@ -324,7 +324,7 @@ def families(count: int, layout: ObservationLayout, first: int = 0) -> dict[str,
 
 def _solvable(family: SketchFamily) -> bool:
     environment = family.make_environment()
-    for task in family.sample_tasks(3, 0, "train"):
+    for task in family.sample_tasks(8, 0, "train"):
         environment.reset(options={"task": task})
         if environment.solved:
             return False

@@ -382,3 +382,17 @@ def test_features_are_fitted_on_what_batches_show() -> None:
     made = batches()
     seen = made.some_observations()
     assert seen.shape == (4 * (6 * 4 + 6 * 2 * 5), PLANE.size)
+
+
+def test_micro_batches_of_a_step_have_the_same_parts_and_other_draws() -> None:
+    made = batches(replace(CONFIG, no_demonstration=0.5), trials_in_context=(1, 2))
+    kinds = set()
+    for step in range(30):
+        parts = [made(step, part) for part in range(3)]
+        assert_same_batch(parts[0], made(step))
+        segments = [part.segments for part in parts]
+        [kind] = {(s.has_demonstration, s.masked_BS.shape) for s in segments if s}
+        kinds.add(kind)
+        assert not torch.equal(parts[1].labels_BQA, parts[0].labels_BQA)
+        assert not torch.equal(parts[1].labels_BQA, parts[2].labels_BQA)
+    assert len(kinds) == 4

@@ -19,6 +19,7 @@ from wtl.methods.trial import TrialPolicy
 from wtl.nn.network import NetworkConfig
 from wtl.nn.policy import PolicyConfig
 from wtl.task import FamilySpec
+from wtl.team import ALONE, Team
 from wtl.train import TrainConfig, Training, choose_device
 
 SPEC = FamilySpec("alpha", PLANE, 2, 10, 2, True, 1.0)
@@ -31,17 +32,17 @@ CONFIG = TrainConfig(
 class Batches:
     """Any step's batch is a function of the step; the expert walks from the hand to the second place."""
 
-    def __init__(self, seed: int = 0, poisoned: int | None = None) -> None:
-        self.seed, self.poisoned = seed, poisoned
+    def __init__(self, seed: int = 0, poisoned: int | None = None, poisoned_part: int = 0) -> None:
+        self.seed, self.poisoned = seed, (poisoned, poisoned_part)
 
-    def __call__(self, step: int) -> Batch:
-        generator = torch.Generator().manual_seed(1000 * self.seed + step)
+    def __call__(self, step: int, part: int = 0) -> Batch:
+        generator = torch.Generator().manual_seed(1000 * self.seed + step + 100 * part)
 
         def draw(*shape: int) -> torch.Tensor:
             return torch.rand(*shape, generator=generator) * 2 - 1
 
         seen = draw(8, 4, PLANE.size)
-        if step == self.poisoned:
+        if (step, part) == self.poisoned:
             seen[3, 1, 0] = torch.nan
         labels = (seen[..., 2:4] - seen[..., 0:2]).clamp(-1, 1)
         frames = [draw(8, 1, 5, n) for n in (PLANE.size, 2)]
@@ -60,10 +61,12 @@ def silent(*_: Any) -> None:
     """No progress bar."""
 
 
-def training(directory: Path, config: TrainConfig = CONFIG, seed: int = 3, learner: Any = None) -> Training:
+def training(
+    directory: Path, config: TrainConfig = CONFIG, seed: int = 3, learner: Any = None, team: Team = ALONE
+) -> Training:
     torch.manual_seed(5)
     policy = TrialPolicy(PolicyConfig(NetworkConfig(16, 2, 1, 1, 2)), SPEC, frames=5)
-    return Training(learner or policy, config, directory, directory / "log", seed)
+    return Training(learner or policy, config, directory, directory / "log", seed, team)
 
 
 def weights(made: Training) -> dict[str, torch.Tensor]:
@@ -151,7 +154,7 @@ def test_a_loss_that_is_not_finite_names_the_file_with_its_batch(tmp_path: Path)
 
 
 def test_an_error_in_a_batch_is_raised_where_training_is(tmp_path: Path) -> None:
-    def broken(step: int) -> Batch:
+    def broken(step: int, part: int) -> Batch:
         raise KeyError("no such episode")
 
     with pytest.raises(KeyError, match="no such episode"):

@@ -255,23 +255,26 @@ class MetaBatches:
         parts += [b.segments.observations_BSFO.reshape(-1, size) for b in batches if b.segments]
         return torch.cat(parts)
 
-    def __call__(self, step: int) -> Batch:
-        """The meta-batch of this training step."""
+    def __call__(self, step: int, part: int = 0) -> Batch:
+        """Micro-batch `part` of this training step; its contexts have the same parts as those of all others."""
         config = self.config
         generator = stream(self.seed, "batch", step)
         low, high = self._trials_in_context
         k = int(generator.integers(low, high + 1))
-        with _PYTHONS_GENERATOR:  # learn2learn draws from it; training and validation batches are made in two threads
-            random.seed(seed_for(self.seed, "tasks", step))
-            tasks = np.array(self._tasksets[k].sample())
         with_demonstration = self.regime != "none" and (k == 0 or generator.random() >= config.no_demonstration)
+        own = (step, part) if part else (step,)  # micro-batch 0 is the batch of a step that has no others
+        if part:
+            generator = stream(self.seed, "batch", *own)
+        with _PYTHONS_GENERATOR:  # learn2learn draws from it; training and validation batches are made in two threads
+            random.seed(seed_for(self.seed, "tasks", *own))
+            tasks = np.array(self._tasksets[k].sample())
         parts = []
         if with_demonstration:
             places = choose_places(generator, self._candidates.counts[tasks], 1)
             parts.append(self._candidates.at(tasks, places))
         if k:
             parts.append(self._pick_trials(generator, tasks, k))
-        world = self._world(stream(self.seed, "world", step), len(tasks))
+        world = self._world(stream(self.seed, "world", *own), len(tasks))
         segments, shown_goal = None, np.zeros_like(world.shift_BD)
         if parts:
             segments = self._segments(np.concatenate(parts, axis=1), world, generator, with_demonstration)

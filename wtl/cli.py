@@ -1,18 +1,23 @@
 """The command line: `wtl run CONFIG [key=value ...]` and every stage by itself. Heavy imports happen in commands.
 
-Each mistake of a user is one sentence on stderr and exit code 2; nothing on disk is touched by it.
+Each mistake of a user is one sentence on stderr and exit code 2; nothing on disk is touched by it. Workers
+that die again and again are one sentence and exit code 1.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+from wtl.executor import WorkersDied
+from wtl.team import Team
 
 if TYPE_CHECKING:
     from wtl.pipeline import Pipeline
@@ -27,6 +32,8 @@ console = Console(stderr=True)
 
 ConfigName = Annotated[str, typer.Argument(help="A preset (see configs/), a YAML file, or a run directory.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example retrial.train.steps=1000")]
+TOGETHER = ("train-trial", "train-retrial", "train-baselines")
+"""Commands that several processes may do together, under torchrun."""
 Round = Annotated[int | None, typer.Option("--round", min=0, help="Only this round of meta-training.")]
 
 
@@ -35,14 +42,27 @@ def _pipeline(config: str, overrides: list[str] | None) -> Iterator[Pipeline]:
     from wtl.config import load_config
     from wtl.pipeline import Pipeline
 
-    pipeline = Pipeline(load_config(config, overrides or []), console)
+    team = Team.from_environment()
+    pipeline = Pipeline(load_config(config, overrides or []), console if team.leads else Console(quiet=True), team)
+    team.join()
     try:
         yield pipeline
+        team.leave()
     except KeyboardInterrupt:  # typer would turn it into a silent exit code
         console.print("interrupted; the same command goes on where this one stopped")
         raise
     finally:
         pipeline.close()
+
+
+@app.callback()
+def check_processes(context: typer.Context) -> None:
+    size = Team.from_environment().size
+    if size > 1 and context.invoked_subcommand not in TOGETHER:
+        raise ValueError(
+            f"`wtl {context.invoked_subcommand}` is for one process, and {size} were started; "
+            f"torchrun is for {', '.join(TOGETHER)}"
+        )
 
 
 def _present(pipeline: Pipeline) -> None:
@@ -199,15 +219,31 @@ def list_tasks() -> None:
     out.print(f"probe: {', '.join(probe.COLOURS)} (the goal is one of {2 * probe.PLACES} visible places)")
 
 
+@contextlib.contextmanager
+def _the_first_speaks() -> Iterator[None]:
+    """A mistake ends every process of a team, and torchrun stops all when one ends: what all say is heard once."""
+    try:
+        yield
+    except Exception:
+        if not Team.from_environment().leads:
+            time.sleep(3.0)
+        raise
+
+
 def main() -> None:
     """Entry point: every foreseen mistake is one sentence and exit code 2."""
     # Two cores are the common case; busy-waiting threads would starve the thread that makes batches.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(standalone_mode=True)
+        with _the_first_speaks():
+            app(standalone_mode=True)
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on where this one stopped")
         raise SystemExit(130) from None
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         console.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
+    except WorkersDied as error:
+        sentence = f"{error}; if memory is short, set workers lower. The same command goes on where this one stopped"
+        console.print(f"[bold red]error:[/bold red] {sentence}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None

@@ -115,7 +115,9 @@ def _units(items: Iterable[Item], size: int, family_of: Callable[[Item], str]) -
 
 
 def _run_units(function: Callable, units: Sequence, directory: Path, executor: Executor, progress: Progress) -> None:
-    left = [unit for unit in units if not (directory / f"shard-{unit.index:05d}.safetensors").is_file()]
+    # Listed, not asked for one by one: a network file system would remember which were not there.
+    there = {path.name for path in directory.glob("shard-*")}
+    left = [unit for unit in units if f"shard-{unit.index:05d}.safetensors" not in there]
     done = len(units) - len(left)
     progress(done, len(units))
     for _ in executor.map(function, left):

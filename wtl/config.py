@@ -117,7 +117,9 @@ class RunConfig:
     """Of the entries, so that runs with different training seeds are compared on the same ones."""
     workers: int = 0
     """Processes; 0 means one a core. The outcome does not depend on it."""
-    executor: Literal["local", "serial"] = "local"
+    executor: Literal["local", "serial", "ray"] = "local"
+    """Who collects and evaluates: the cores of this machine, this process alone, or a Ray cluster (`make ray`),
+    for which `directory` must be on a file system that all nodes share. The outcome does not depend on it."""
     regime: Regime = "family"
     tasks: TasksConfig = field(default_factory=TasksConfig)
     own_demonstrations: str = ""

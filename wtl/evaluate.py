@@ -274,7 +274,8 @@ def evaluate(
         )
         for i, part in enumerate(_parts(entries, config.unit_entries))
     ]
-    left = [unit for unit in units if not unit.path.is_file()]
+    there = set((directory / "units").glob("*.csv"))  # listed for the same reason as in `wtl.collect`
+    left = [unit for unit in units if unit.path not in there]
     progress(len(units) - len(left), len(units))
     for done, _ in enumerate(executor.map(_play_unit, left), 1):
         progress(len(units) - len(left) + done, len(units))

@@ -1,4 +1,4 @@
-"""Independent units of work on the cores of this machine; another executor is another machine.
+"""Independent units of work on the cores of this machine; `wtl.cluster` does them on many machines.
 
 A unit is a picklable function call that writes its own result to disk. The outcome does not depend
 on the number of workers, because units are cut before they are handed out and each brings its own
@@ -21,7 +21,12 @@ from typing import Protocol, TypeVar
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 
-_RETRIES = 3
+RETRIES = 3
+"""How often a unit is done again whose worker died under it."""
+
+
+class WorkersDied(RuntimeError):
+    """Workers died again and again, so that units are left undone; the message is one sentence for the user."""
 
 
 class Executor(Protocol):
@@ -67,7 +72,7 @@ class LocalExecutor:
         return self._pool
 
     def map(self, function: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[tuple[int, Result]]:
-        """See `Executor.map`. Raises what a unit raised; RuntimeError if a unit kills its worker again and again."""
+        """See `Executor.map`. Raises what a unit raised; WorkersDied if a unit kills its worker again and again."""
         left = dict(enumerate(units))
         deaths = 0
         while left:
@@ -82,8 +87,8 @@ class LocalExecutor:
             except BrokenProcessPool as error:
                 self._pool = None
                 deaths += 1
-                if deaths > _RETRIES:
-                    raise RuntimeError(f"a worker died {deaths} times; {len(left)} units are not done") from error
+                if deaths > RETRIES:
+                    raise WorkersDied(f"a worker died {deaths} times; {len(left)} units are not done") from error
             except BaseException:
                 self.close()
                 raise

@@ -32,6 +32,10 @@ class Losses:
     belief: Tensor | None = None
     """Of the goals, hidden and shown, in deviations of the hand's position."""
 
+    def parts(self) -> tuple[Tensor, ...]:
+        """Those that there are, in the order of the fields."""
+        return tuple(part for part in (self.total, self.action, self.belief) if part is not None)
+
 
 class Learner(Protocol):
     """A method that is trained by supervised learning."""

@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 
 from wtl.batch import MetaBatches
+from wtl.cluster import RayExecutor
 from wtl.collect import adopt_demonstrations, collect_demonstrations, collect_trials
 from wtl.config import RunConfig, to_yaml
 from wtl.episode import Episode
@@ -31,17 +32,20 @@ from wtl.plan import Plan
 from wtl.run import Stage
 from wtl.seeding import seed_for
 from wtl.store import EpisodeStore, write_atomically
-from wtl.train import TrainConfig, Training, share_cores
+from wtl.team import ALONE, Team
+from wtl.train import TrainConfig, Training, own_parts, share_cores
 
 
 class Pipeline:
     """Carries out a plan, stage by stage."""
 
-    def __init__(self, config: RunConfig, console: Console | None = None) -> None:
+    def __init__(self, config: RunConfig, console: Console | None = None, team: Team = ALONE) -> None:
+        """`team` is who trains; only its leading process writes into the run directory."""
         self.config = config
         self.plan = Plan(config)
+        self.team = team
         self.console = console or Console(stderr=True)
-        self.executor: Executor = SerialExecutor() if config.executor == "serial" else LocalExecutor(config.workers)
+        self.executor = _make_executor(config)
 
     def collect_demos(self) -> None:
         """Stage `demos`."""
@@ -78,7 +82,7 @@ class Pipeline:
             learner = TrialPolicy(c.trial.policy, spec, c.trial.train.batch.frames)
             return self._train(self.plan.trial, learner, c.trial.train, [self.plan.demos], (0, 0))
 
-        self._run(self.plan.trial, make)
+        self._run(self.plan.trial, make, c.cloning.train if c.regime == "none" else c.trial.train)
 
     def collect_trials(self, round_number: int = 0) -> None:
         """Stage `trials-N`."""
@@ -106,9 +110,9 @@ class Pipeline:
     def train_retrial(self, round_number: int = 0) -> None:
         """Stage `retrial-N`."""
         c, stage = self.config.retrial, self.plan.retrial(round_number)
+        train = c.later_train if round_number else c.train
 
         def make() -> dict[str, Any]:
-            train = c.later_train if round_number else c.train
             kind = SharedPolicy if c.shared else RetrialPolicy
             learner = kind(c.policy, self.plan.distribution.spec, train.batch.frames)
             stores = [self.plan.demos, *(self.plan.trials(r) for r in range(round_number + 1))]
@@ -116,7 +120,7 @@ class Pipeline:
             before = self.plan.retrial(round_number - 1) if round_number else self.plan.trial if c.shared else None
             return self._train(stage, learner, train, stores, (0 if c.shared else 1, most), start=before)
 
-        self._run(stage, make)
+        self._run(stage, make, train)
 
     def train_baselines(self) -> None:
         """Stages `cloning` and `mil`, as far as the evaluation wants them."""
@@ -126,11 +130,13 @@ class Pipeline:
             self._run(
                 self.plan.cloning,
                 lambda: self._train(self.plan.cloning, Cloning(c.cloning.policy, spec), c.cloning.train, stores, None),
+                c.cloning.train,
             )
         if self.plan.wants("mil"):
             self._run(
                 self.plan.mil,
                 lambda: self._train(self.plan.mil, Mil(c.mil.policy, spec), c.mil.train, [self.plan.demos], (0, 0)),
+                c.mil.train,
             )
 
     def evaluate(self) -> None:
@@ -166,19 +172,26 @@ class Pipeline:
 
     # Helpers of the stages.
 
-    def _run(self, stage: Stage, make: Callable[[], dict[str, Any]]) -> None:
-        if stage.finished():
+    def _run(self, stage: Stage, make: Callable[[], dict[str, Any]], train: TrainConfig | None = None) -> None:
+        """`train` is what the stage trains with, if it does: the one thing that a team does together."""
+
+        def begin() -> None:
+            for before in stage.inputs:
+                before.require()
+            _ = self.plan.distribution  # a mistake in the tasks must show before anything is written
+            if train:
+                own_parts(train, self.team)
+            stage.begin()
+            write_atomically(self.plan.root / "config.yaml", to_yaml(self.config).encode())
+
+        if self.team.first(stage.finished):
             self.console.print(f"[dim]{stage.directory} is complete, skipped[/dim]")
             return
-        for before in stage.inputs:
-            before.require()
-        _ = self.plan.distribution  # a mistake in the tasks must show before anything is written
-        stage.begin()
-        write_atomically(self.plan.root / "config.yaml", to_yaml(self.config).encode())
+        self.team.first(begin)
         # Networks are built in `make`; their first weights belong to the stage, whatever this process did before.
         torch.manual_seed(seed_for(self.config.seed, "network", stage.directory.name))
         results = make()
-        stage.finish(**results)
+        self.team.first(lambda: stage.finish(**results))
         self.console.print(f"{stage.directory}: " + ", ".join(f"{k} {v}" for k, v in results.items()))
 
     def _train(
@@ -191,7 +204,7 @@ class Pipeline:
         start: Stage | None = None,
     ) -> dict[str, Any]:
         """Train one network; `trials_in_context` None means that no context is read at all."""
-        share_cores()
+        share_cores(self.team)
         name = stage.directory.name
         episodes = [e for s in stores for e in EpisodeStore(s.directory)]
         make = functools.partial(self._batches, episodes, config, trials_in_context)
@@ -202,12 +215,13 @@ class Pipeline:
             stage.directory,
             self.plan.root / "tensorboard" / name,
             seed_for(self.config.seed, "train", name),
+            self.team,
         )
         if not training.resume():
             _prepare(learner, batches, start.policy if start else None)
         with self._bar(f"training {name}") as progress:
             training.fit(batches, validation, progress)
-        learner.save(stage.policy)
+        self.team.first(lambda: learner.save(stage.policy))
         last = [line for line in training.history if line["validation"]][-1]
         return {"steps": training.step, "validation_loss": round(last["action"], 4)}
 
@@ -254,6 +268,12 @@ class Pipeline:
     def close(self) -> None:
         """Let the workers go."""
         self.executor.close()
+
+
+def _make_executor(config: RunConfig) -> Executor:
+    if config.executor == "ray":
+        return RayExecutor(Path(config.directory), config.workers)
+    return SerialExecutor() if config.executor == "serial" else LocalExecutor(config.workers)
 
 
 def _prepare(learner: Any, batches: MetaBatches, start: Path | None) -> None:
