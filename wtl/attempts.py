@@ -30,13 +30,14 @@ class ExplorationConfig:
     trial_noise: float = 0.3
     """Attempt 0: a wider path says more about where the reward is."""
     retrial_noise: float = 0.0
-    """Attempts 1, 2, ..."""
+    """Attempts 1, 2, ..., as long as no trial has succeeded; then there is nothing left to look for."""
     spare_last: bool = True
     """Leave the gripper alone."""
 
-    def noise(self, attempt: int) -> Noise:
-        """The noise of an attempt."""
-        return Noise(self.retrial_noise if attempt else self.trial_noise, spare_last=self.spare_last)
+    def noise(self, attempt: int, context: Context) -> Noise:
+        """The noise of an attempt that follows this context."""
+        scale = self.retrial_noise if attempt else self.trial_noise
+        return Noise(0.0 if context.solved else scale, spare_last=self.spare_last)
 
 
 @functools.cache
@@ -72,7 +73,7 @@ def play_attempt(
         seeds,
         improver.actor(contexts, seeds),
         ending=ending,
-        noise=exploration.noise(attempt),
+        noise=[exploration.noise(attempt, context) for context in contexts],
         attempt=attempt,
         source=improver.source,
         ask_expert=ask_expert,

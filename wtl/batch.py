@@ -47,7 +47,9 @@ class Segments:
     has_demonstration: bool
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Segments:
-        changed = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "has_demonstration"}
+        changed: dict[str, Any] = {
+            f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "has_demonstration"
+        }
         return replace(self, **changed)
 
     def to(self, device: torch.device) -> Segments:

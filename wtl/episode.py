@@ -99,6 +99,11 @@ class Context:
     demonstration: Trajectory | None = None
     trials: tuple[Trajectory, ...] = ()
 
+    @property
+    def solved(self) -> bool:
+        """True if a trial is known to have succeeded."""
+        return any(trial.success for trial in self.trials)
+
     def with_trial(self, trial: Trajectory) -> Context:
         """This context after one more trial."""
         return Context(self.demonstration, (*self.trials, trial))

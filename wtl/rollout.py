@@ -121,15 +121,19 @@ class _Recorder:
 class _NoiseProcess:
     """Each row's noise from its own stream; drawn for the whole horizon at once, which gives the same numbers."""
 
-    def __init__(self, noise: Noise, seeds: Sequence[int], steps: int, action_size: int, varied: bool) -> None:
+    def __init__(
+        self, noises: Sequence[Noise], seeds: Sequence[int], steps: int, action_size: int, varied: bool
+    ) -> None:
         generators = [stream(seed, "noise") for seed in seeds]
-        scales = [noise.scale * (g.random() if varied else 1.0) for g in generators]
+        scales = [n.scale * (g.random() if varied else 1.0) for n, g in zip(noises, generators, strict=True)]
         self._scale = np.array(scales)[:, None] * np.ones(action_size)
-        if noise.spare_last:
-            self._scale[:, -1] = 0.0
+        self._scale[[n.spare_last for n in noises], -1] = 0.0
         normal_BTA = np.stack([g.standard_normal((steps + 1, action_size)) for g in generators])
-        self._value, self._kicks = normal_BTA[:, 0], np.sqrt(1.0 - noise.correlation**2) * normal_BTA[:, 1:]
-        self._correlation = noise.correlation
+        self._correlation = np.array([n.correlation for n in noises])[:, None]
+        self._value, self._kicks = (
+            normal_BTA[:, 0],
+            np.sqrt(1.0 - self._correlation[..., None] ** 2) * normal_BTA[:, 1:],
+        )
 
     def step(self, step: int, rows: np.ndarray) -> np.ndarray:
         """(R, A) the noise of this step; every step must be asked for, in order."""
@@ -145,7 +149,7 @@ def roll_out(
     actor: Actor | Demonstrator,
     *,
     ending: Ending,
-    noise: Noise = Noise(),
+    noise: Noise | Sequence[Noise] = Noise(),
     role: Role = "trial",
     attempt: int = 0,
     source: str = "expert",
@@ -159,7 +163,7 @@ def roll_out(
         environments: one a task, of this family.
         tasks, seeds: B each; a row's randomness depends on its own seed only.
         actor: B rows of behaviour, or the expert.
-        noise: added to what a policy executes; a demonstrator brings its own.
+        noise: added to what a policy executes, alike or one a row; a demonstrator brings its own.
         ask_expert: label every step with what the expert would do; without it the labels of a policy's episode are NaN.
 
     Returns:
@@ -170,8 +174,10 @@ def roll_out(
     """
     expert = isinstance(actor, Demonstrator)
     horizon = min(ending.horizon_steps, family.spec.horizon_steps)
+    own = actor.noise if isinstance(actor, Demonstrator) else noise
+    noises = [own] * len(tasks) if isinstance(own, Noise) else own
     process = _NoiseProcess(
-        actor.noise if isinstance(actor, Demonstrator) else noise,
+        noises,
         seeds,
         horizon,
         family.spec.action_size,

@@ -85,16 +85,14 @@ class Team:
         return torch.stack(everyone, dim=1).flatten(0, 1)
 
     def averaging(self, module: nn.Module) -> nn.Module:
-        """The module, made such that a backward pass averages gradients, together; all start from the first's weights.
-
-        Every parameter must take part in every loss, or torch says in the next step which one did not.
-        """
+        """The module, made such that a backward pass averages gradients, together; all start from the first's weights."""
         if self.size == 1:
             return module
         from torch.nn.parallel import DistributedDataParallel
 
         # Buffers are the normalisation of inputs: fitted before, the same for all, and never changed by a step.
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        # A batch without demonstrations leaves out what reads them.
+        return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
 
 
 ALONE = Team()

@@ -104,7 +104,7 @@ class ContextPolicy:
             mixture = self.network.answer(readings.of(rows, observations_RO), observations_RO[:, None])
             return Mixture(mixture.logits_M[:, 0], mixture.means_MA[:, 0], mixture.log_deviations_MA[:, 0])
 
-        return MixtureActor(self.config.acting, answer, seeds)
+        return MixtureActor(self.config.acting, answer, seeds, [context.solved for context in contexts])
 
     def save(self, directory: Path) -> None:
         """Write the policy's folder."""
