@@ -129,6 +129,8 @@ def train_baselines(config: ConfigName, overrides: Overrides = None) -> None:
 def evaluate(config: ConfigName, overrides: Overrides = None) -> None:
     """Stage: method, controls and baselines on one fixed list of entries; then the report."""
     with _pipeline(config, overrides) as pipeline:
+        if pipeline.config.trained:  # nothing but demonstrations comes before
+            pipeline.collect_demos()
         pipeline.evaluate()
         _present(pipeline)
 
@@ -174,7 +176,10 @@ def video(
 
     check_ending(out)
     with _pipeline(config, overrides) as pipeline:
-        pipeline.plan.evaluation.require()
+        if pipeline.config.trained:
+            pipeline.collect_demos()
+        else:
+            pipeline.plan.evaluation.require()
         write_video(clips(pipeline.plan, entry, style), out)  # type: ignore[arg-type]
         console.print(f"wrote {out}")
 

@@ -17,7 +17,7 @@ from wtl.executor import Executor
 from wtl.rollout import Demonstrator, Ending, Noise, roll_out
 from wtl.seeding import seed_for, stream
 from wtl.store import EpisodeStore, close_store, write_atomically, write_shard
-from wtl.task import Regime, Task, TaskDistribution, TaskFamily
+from wtl.task import Regime, Split, Task, TaskDistribution, TaskFamily
 
 Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
@@ -36,6 +36,8 @@ class DemonstrationsConfig:
     unit_episodes: int = 25
     per_task: int = 1
     keep_states: bool = True
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    """Of which tasks; the test tasks are enough for an evaluation without training."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def collect_demonstrations(
     Raises:
         ValueError: regime `goal` on a family that has one start only.
     """
-    tasks = [task for split in ("train", "validation", "test") for task in distribution.split(split)]
+    tasks = [task for split in config.splits for task in distribution.split(split)]
     if regime == "goal":
         tasks += [
             distribution.families[t.family].with_other_start(t, seed_for(seed, "other-start", t.name)) for t in tasks

@@ -25,6 +25,7 @@ from wtl.task import Regime
 from wtl.train import TrainConfig
 
 PRESETS = Path(__file__).parent.parent / "configs"
+PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,9 @@ class RunConfig:
     for which `directory` must be on a file system that all nodes share. The outcome does not depend on it."""
     regime: Regime = "family"
     tasks: TasksConfig = field(default_factory=TasksConfig)
+    trained: str = ""
+    """A trained shared policy to be evaluated instead of training one: a folder, or the name of one that comes with
+    the package (`wtl/pretrained/`)."""
     own_demonstrations: str = ""
     """A finished episode store of one's own, used instead of asking the expert."""
     demonstrations: DemonstrationsConfig = field(default_factory=DemonstrationsConfig)
@@ -157,6 +161,15 @@ Config = TypeVar("Config")
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message is one sentence for the user."""
+
+
+def trained_policy(name: str) -> Path:
+    """The folder of a trained policy. Raises ConfigError if there is none."""
+    for candidate in (Path(name), PRETRAINED / name):
+        if (candidate / "policy.json").is_file():
+            return candidate
+    known = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/policy.json")))
+    raise ConfigError(f"trained: there is no policy in {name!r}; give the folder of one, or one of {known}")
 
 
 def preset_path(name: str) -> Path:

@@ -163,11 +163,12 @@ class Pipeline:
     def all_stages(self) -> None:
         """Everything, in order; what is complete is skipped."""
         self.collect_demos()
-        self.train_trial()
-        for round_number in range(self.config.retrial.rounds):
-            self.collect_trials(round_number)
-            self.train_retrial(round_number)
-        self.train_baselines()
+        if not self.config.trained:
+            self.train_trial()
+            for round_number in range(self.config.retrial.rounds):
+                self.collect_trials(round_number)
+                self.train_retrial(round_number)
+            self.train_baselines()
         self.evaluate()
 
     # Helpers of the stages.

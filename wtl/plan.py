@@ -12,7 +12,8 @@ from typing import Any
 
 import tasks
 from wtl.collect import DemonstrationShelf, Operator
-from wtl.config import RunConfig, to_plain
+from wtl.config import RunConfig, to_plain, trained_policy
+from wtl.learner import read_policy
 from wtl.run import Stage
 from wtl.store import EpisodeStore
 from wtl.task import TaskDistribution
@@ -85,18 +86,26 @@ class Plan:
         """Everything played on the same entries."""
         c = self.config
         settings = {"evaluation": to_plain(c.evaluation), "seed": c.evaluation_seed}
+        if c.trained:
+            policy = read_policy(trained_policy(c.trained))
+            return Stage(self.root / "evaluation", settings | {"policy": policy["sha256"]}, [self.demos])
         inputs = [self.trial, self.retrial(c.retrial.rounds - 1)]
         inputs += [stage for name, stage in (("cloning", self.cloning), ("mil", self.mil)) if self.wants(name)]
         return Stage(self.root / "evaluation", settings, inputs)
 
     def wants(self, baseline: str) -> bool:
         """Whether a baseline is evaluated; those that read a demonstration need one."""
-        return baseline in self.config.evaluation.baselines and not (
-            baseline in ("mil", "nearest_neighbour") and self.config.regime == "none"
-        )
+        if baseline not in self.config.evaluation.baselines:
+            return False
+        if self.config.trained and baseline in ("cloning", "mil"):
+            return False
+        return self.config.regime != "none" or baseline not in ("mil", "nearest_neighbour")
 
     def operator(self, rounds: int) -> Operator:
         """The trained pair after this many rounds; 0: the trial policy alone."""
+        if self.config.trained:
+            policy = trained_policy(self.config.trained)
+            return Operator(policy, policy)
         if not rounds:
             return Operator(self.trial.policy)
         retrial = self.retrial(rounds - 1).policy

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+_SHARPEST = math.log(200.0)  # weight of a squared length: 7 % of a unit of length tells two frames apart
 
 KeyValue = tuple[Tensor, Tensor]
 """(B, H, L, ...) each: what a context offers to queries, computed once per episode."""
@@ -54,6 +58,11 @@ class RelativeAttentionBlock(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.q = nn.Linear(width, width)
         self.metric = nn.Linear(width, heads * vectors)
+        # Each head begins at its own range: from the whole path (a third of a unit's weight) to single frames.
+        ranges = torch.linspace(math.log(0.3), math.log(15.0), heads)
+        nn.init.normal_(self.metric.weight, std=0.02)
+        with torch.no_grad():
+            self.metric.bias.copy_(ranges.repeat_interleave(vectors))
         self.kv = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width + heads * ((vectors + 1) * dimensions + told), width)
         self.feed_forward = _FeedForward(width)
@@ -72,7 +81,7 @@ class RelativeAttentionBlock(nn.Module):
         """(B, Q, E), (B, Q, V, D) -> (B, Q, E)."""
         x = self.norm(x_BQE)
         q = _split_heads(self.q(x), self.heads)
-        w = nn.functional.softplus(_split_heads(self.metric(x), self.heads))  # (B, H, Q, V)
+        w = _split_heads(self.metric(x), self.heads).float().clamp(max=_SHARPEST).exp()  # (B, H, Q, V)
         view = view_BQVD[:, None].to(w)
         q = torch.cat([q * q.shape[-1] ** -0.5, (2 * w[..., None] * view).flatten(-2), -w], dim=-1)
         found = scaled_dot_product_attention(q, *offered, scale=1.0)
