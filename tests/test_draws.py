@@ -50,9 +50,10 @@ class Pairs(torch.utils.data.Dataset):
 def test_tasks_are_those_of_learn2learns_own_transforms(sizes: list[int], contexts: int, seed: int) -> None:
     tasks = [(10 * family + i, family) for family, size in enumerate(sizes) for i in range(size)]
     dataset, own = learn2learn.data.MetaDataset(Pairs(tasks)), learn2learn.data.transforms
-    shots = max(1, contexts // len(sizes))
+    ways = min(contexts, len(sizes))
+    shots = max(1, contexts // ways)
     transforms = [
-        own.NWays(dataset, len(sizes)),
+        own.NWays(dataset, ways),
         own.KShots(dataset, shots, replacement=True),
         own.LoadData(dataset),
     ]
@@ -63,6 +64,16 @@ def test_tasks_are_those_of_learn2learns_own_transforms(sizes: list[int], contex
         random.seed(seed)
         found.append((taskset.sample(), taskset.sample(), random.getstate()))
     assert found[0] == found[1]
+
+
+def test_a_family_of_weight_three_counts_as_three() -> None:
+    tasks = [(number, f"family {number}") for number in range(10)]
+    taskset = make_taskset(tasks, 6, {"family 0": 3})
+    random.seed(0)
+    drawn = [number for _ in range(400) for number in taskset.sample()]
+    assert len(drawn) == 400 * 6  # more families than contexts: other ones each time
+    shares = np.bincount(drawn, minlength=10) / len(drawn)
+    np.testing.assert_allclose(shares, [3 / 12] + [1 / 12] * 9, atol=0.02)
 
 
 def test_lists_give_what_stands_in_them() -> None:

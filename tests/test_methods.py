@@ -19,6 +19,7 @@ from wtl.methods import load_policy
 from wtl.methods.cloning import Cloning, CloningConfig
 from wtl.methods.mil import Mil, MilConfig
 from wtl.methods.retrial import RetrialPolicy
+from wtl.methods.shared import SharedPolicy
 from wtl.methods.trial import TrialPolicy
 from wtl.nn.acting import ActingConfig, MixtureActor
 from wtl.nn.mixture import Mixture
@@ -33,6 +34,7 @@ NOW = np.stack([make_trajectory(1, 50 + i).observations[0] for i in range(3)])
 MAKERS: dict[str, Callable[[], Any]] = {
     "trial": lambda: TrialPolicy(SMALL, SPEC, 4),
     "retrial": lambda: RetrialPolicy(SMALL, SPEC, 4),
+    "shared": lambda: SharedPolicy(SMALL, SPEC, 4),
     "cloning": lambda: Cloning(CloningConfig(16, 3), SPEC),
     "mil": lambda: Mil(MilConfig(16, 3, frames=4), SPEC),
 }
@@ -46,7 +48,7 @@ def made(name: str, seed: int = 0) -> Any:
 
 
 def contexts_for(name: str) -> list[Context]:
-    trials = [(t,) for t in TRIED[:3]] if name == "retrial" else [()] * 3
+    trials = [(t,) for t in TRIED[:3]] if name in ("retrial", "shared") else [()] * 3
     return [Context(make_trajectory(5, 20 + i), trials[i]) for i in range(3)]
 
 
@@ -78,13 +80,21 @@ def test_the_retrial_policy_needs_a_trial_and_reads_the_newest() -> None:
     actions(policy, [Context(None, (TRIED[0],))])  # without a demonstration it still improves
 
 
+def test_the_shared_policy_reads_whatever_there_is() -> None:
+    policy = made("shared")
+    for context in (Context(SHOWN), Context(SHOWN, (TRIED[0],)), Context(None, (TRIED[0], TRIED[1]))):
+        actions(policy, [context])
+    with pytest.raises(ValueError, match="shared policy expects a demonstration or a trial, got neither"):
+        policy.actor([Context()], [0])
+
+
 def test_cloning_ignores_the_context() -> None:
     policy = made("cloning")
     for context in (Context(), Context(SHOWN), Context(None, (TRIED[0],))):
         np.testing.assert_array_equal(actions(policy, [context] * 3), actions(policy, [Context()] * 3))
 
 
-@pytest.mark.parametrize("name", ["trial", "retrial", "mil"])
+@pytest.mark.parametrize("name", ["trial", "retrial", "shared", "mil"])
 def test_what_was_shown_matters(name: str) -> None:
     policy, contexts = made(name), contexts_for(name)
     other = [replace(context, demonstration=SHOWN) for context in contexts]
@@ -136,6 +146,15 @@ def test_the_likeliest_component_needs_no_luck() -> None:
     assert (actor.act(np.zeros((50, 1)), np.arange(50)) == 1.0).all()
 
 
+def test_a_held_hypothesis_is_dropped_after_a_success() -> None:
+    solved = [i % 2 == 0 for i in range(50)]
+    actor = MixtureActor(ActingConfig("held"), fixed(0.3, 0.4, 0.3), range(50), solved)
+    chosen = actor.act(np.zeros((50, 1)), np.arange(50))[:, 0]
+    assert (chosen[::2] == 1.0).all() and set(chosen[1::2]) == {0.0, 1.0, 2.0}
+    some = np.array([3, 2])
+    np.testing.assert_array_equal(actor.act(np.zeros((2, 1)), some)[:, 0], chosen[some])
+
+
 # On disk.
 
 
@@ -174,7 +193,7 @@ def test_a_policy_of_another_kind_or_none_is_one_sentence(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_checkpoint_of_another_model_is_one_sentence(name: str, tmp_path: Path) -> None:
     made(name).save(tmp_path)
-    config = "network" if name in ("trial", "retrial") else None
+    config = "network" if name in ("trial", "retrial", "shared") else None
 
     def widen(content: dict[str, Any]) -> None:
         (content["config"][config] if config else content["config"])["width"] = 32
@@ -212,6 +231,12 @@ def test_a_policy_starts_from_its_like_only(tmp_path: Path) -> None:
     other = made("retrial", seed=1)
     other.start_from(tmp_path)
     np.testing.assert_array_equal(actions(other, contexts_for("retrial")), actions(retrial, contexts_for("retrial")))
+    trial = made("trial")
+    trial.save(tmp_path / "trial")
+    heir = made("shared", seed=1)
+    heir.start_from(tmp_path / "trial")  # one network goes on where the other ended
+    same = [Context(SHOWN)] * 3
+    np.testing.assert_array_equal(actions(heir, same), actions(trial, same))
     with pytest.raises(ValueError, match="is no trial policy, so a trial policy cannot start from it"):
         made("trial").start_from(tmp_path)
 

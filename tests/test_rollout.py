@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from strategies import PROBE, same_episode
 
+from wtl.attempts import ExplorationConfig
+from wtl.episode import Context, Trajectory
 from wtl.rollout import Demonstrator, Ending, EnvironmentPool, Noise, roll_out
 from wtl.task import FamilySpec, ObservationLayout, Task
 
@@ -163,6 +166,25 @@ def test_noise_spares_the_gripper() -> None:
     assert noisy.trajectory.actions[:, :2].all() and not noisy.trajectory.actions[:, 2].any()
     [all_of_it] = play(lines(0), Player(), noise=Noise(0.3, spare_last=False))
     assert all_of_it.trajectory.actions.all()
+
+
+def test_each_row_may_have_its_own_noise() -> None:
+    quiet, noisy = play(lines(0, 0), Player(), noise=[Noise(), Noise(0.3)])
+    assert not quiet.trajectory.actions.any() and noisy.trajectory.actions[:, :2].all()
+    [alone] = play(lines(0), Player(), noise=[Noise()])
+    np.testing.assert_array_equal(alone.trajectory.actions, quiet.trajectory.actions)
+
+
+LOST = Trajectory(np.zeros((4, 2)), np.zeros((3, 3)), np.zeros(3), np.zeros(3, bool))
+
+
+def test_exploration_ends_with_the_first_success() -> None:
+    exploration = ExplorationConfig(trial_noise=0.1, retrial_noise=0.2)
+    lost, won = LOST, replace(LOST, successes=np.array([False, True, False]))
+    assert exploration.noise(0, Context()).scale == 0.1
+    assert exploration.noise(1, Context(won, (lost,))).scale == 0.2  # the demonstration's success is not one's own
+    assert exploration.noise(2, Context(None, (won, lost))).scale == 0.0
+    assert exploration.noise(2, Context(None, (won.with_outcome_masked(), lost))).scale == 0.2
 
 
 def test_noise_has_its_scale_and_its_correlation() -> None:

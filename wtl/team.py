@@ -85,7 +85,7 @@ class Team:
         return torch.stack(everyone, dim=1).flatten(0, 1)
 
     def averaging(self, module: nn.Module) -> nn.Module:
-        """The module, made such that a backward pass averages gradients, together; all start from the first's weights."""
+        """The module, made such that a backward pass averages gradients; all start from the first's weights."""
         if self.size == 1:
             return module
         from torch.nn.parallel import DistributedDataParallel
