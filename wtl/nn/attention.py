@@ -10,8 +10,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 _SHARPEST = math.log(200.0)  # weight of a squared length: 7 % of a unit of length tells two frames apart
 
-KeyValue = tuple[Tensor, Tensor]
-"""(B, H, L, ...) each: what a context offers to queries, computed once per episode."""
+Offer = tuple[Tensor, ...]
+"""What a context offers to queries, computed once per episode: keys and values (B, H, L, E / H) of each head, and
+those that all heads share, (B, L, ...)."""
 
 
 def _split_heads(x_BLE: Tensor, heads: int) -> Tensor:
@@ -67,32 +68,32 @@ class RelativeAttentionBlock(nn.Module):
         self.out = nn.Linear(width + heads * ((vectors + 1) * dimensions + told), width)
         self.feed_forward = _FeedForward(width)
 
-    def offer(self, context_BLE: Tensor, view_BLVD: Tensor, told_BLC: Tensor) -> KeyValue:
+    def offer(self, context_BLE: Tensor, view_BLVD: Tensor, told_BLC: Tensor) -> Offer:
         """Keys and values of a context."""
         k, v = (_split_heads(part, self.heads) for part in self.kv(context_BLE).chunk(2, dim=-1))
         view = view_BLVD.flatten(-2)
-        key = torch.cat([view, view_BLVD.square().sum(-1)], dim=-1)
-        value = torch.cat([view, told_BLC], dim=-1)
-        shape = (-1, self.heads, -1, -1)
-        k = torch.cat([k, key[:, None].expand(shape).to(k)], dim=-1)
-        return k, torch.cat([v, value[:, None].expand(shape).to(v)], dim=-1)
+        shared_key = torch.cat([view, view_BLVD.square().sum(-1)], dim=-1)
+        return k, v, shared_key, torch.cat([view, told_BLC], dim=-1)
 
-    def forward(self, x_BQE: Tensor, view_BQVD: Tensor, offered: KeyValue) -> Tensor:
+    def forward(self, x_BQE: Tensor, view_BQVD: Tensor, offered: Offer) -> Tensor:
         """(B, Q, E), (B, Q, V, D) -> (B, Q, E)."""
+        k, v, shared_key, shared_value = offered
         x = self.norm(x_BQE)
         q = _split_heads(self.q(x), self.heads)
         w = _split_heads(self.metric(x), self.heads).float().clamp(max=_SHARPEST).exp()  # (B, H, Q, V)
         view = view_BQVD[:, None].to(w)
-        q = torch.cat([q * q.shape[-1] ** -0.5, (2 * w[..., None] * view).flatten(-2), -w], dim=-1)
-        found = scaled_dot_product_attention(q, *offered, scale=1.0)
-        content, there, told = found.split(
-            [x.shape[-1] // self.heads, self.vectors * self.dimensions, found.shape[-1] - q.shape[-1] + self.vectors],
-            -1,
+        distance = torch.cat([(2 * w[..., None] * view).flatten(-2), -w], dim=-1)
+        # Heads stand behind one another as further queries of what they share: fewer and larger products.
+        score = (distance.flatten(1, 2) @ shared_key.mT.to(w)).unflatten(1, (self.heads, -1))
+        weight = (score + (q @ k.mT) * q.shape[-1] ** -0.5).softmax(-1)
+        shared = (weight.flatten(1, 2) @ shared_value.to(w)).unflatten(1, (self.heads, -1))
+        there, told = shared.split(
+            [self.vectors * self.dimensions, shared.shape[-1] - self.vectors * self.dimensions], -1
         )
         away = there.unflatten(-1, view.shape[-2:]) - view
         # The way to the frame in the vectors that this head goes by.
         chosen = (w[..., None] * away).sum(-2) / w.sum(-1, keepdim=True).clamp(min=1e-6)
-        found = torch.cat([content, away.flatten(-2), chosen, told], dim=-1)
+        found = torch.cat([weight.to(v) @ v, away.flatten(-2), chosen, told], dim=-1)
         x_BQE = x_BQE + self.out(found.transpose(1, 2).flatten(-2))
         return x_BQE + self.feed_forward(x_BQE)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wtl.batch import Segments
-from wtl.nn.attention import KeyValue, RelativeAttentionBlock, SelfAttentionBlock, sinusoids
+from wtl.nn.attention import Offer, RelativeAttentionBlock, SelfAttentionBlock, sinusoids
 from wtl.nn.features import ObservationFeatures
 from wtl.nn.mixture import Mixture, MixtureHead
 from wtl.task import FamilySpec
@@ -49,11 +49,11 @@ class Reading:
     """Where the network thinks the hidden goal is, in world coordinates."""
     shown_BG: Tensor
     """Where it thinks the demonstration's goal was; zeros without one."""
-    offers: tuple[KeyValue, ...]
+    offers: tuple[Offer, ...]
 
     def rows(self, rows: Tensor) -> Reading:
         """The contexts of these numbers."""
-        offers = tuple((k[rows], v[rows]) for k, v in self.offers)
+        offers = tuple(tuple(part[rows] for part in offer) for offer in self.offers)
         return Reading(self.start_BO[rows], self.belief_BG[rows], self.shown_BG[rows], offers)
 
     def joined(self, other: Reading) -> Reading:
@@ -63,11 +63,12 @@ class Reading:
             return torch.cat([a, b])
 
         pairs = zip(self.offers, other.offers, strict=True)
+        offers = tuple(tuple(map(both, one, another)) for one, another in pairs)
         return Reading(
             both(self.start_BO, other.start_BO),
             both(self.belief_BG, other.belief_BG),
             both(self.shown_BG, other.shown_BG),
-            tuple((both(k, other_k), both(v, other_v)) for (k, v), (other_k, other_v) in pairs),
+            offers,
         )
 
 
