@@ -73,7 +73,8 @@ class RelativeAttentionBlock(nn.Module):
         k, v = (_split_heads(part, self.heads) for part in self.kv(context_BLE).chunk(2, dim=-1))
         view = view_BLVD.flatten(-2)
         shared_key = torch.cat([view, view_BLVD.square().sum(-1)], dim=-1)
-        return k, v, shared_key, torch.cat([view, told_BLC], dim=-1)
+        # In one piece, or every control step would copy them into one.
+        return k.contiguous(), v.contiguous(), shared_key, torch.cat([view, told_BLC], dim=-1)
 
     def forward(self, x_BQE: Tensor, view_BQVD: Tensor, offered: Offer) -> Tensor:
         """(B, Q, E), (B, Q, V, D) -> (B, Q, E)."""
