@@ -23,7 +23,7 @@ def test_every_preset_loads_and_its_resolved_form_loads_again(name: str, tmp_pat
 
 
 def test_the_presets_that_the_documentation_promises_are_there() -> None:
-    assert set(ALL) >= {"probe", "quick", "ml1", "ml10", "ml45"}
+    assert set(ALL) >= {"probe", "quick", "ml1", "ml10", "ml45", "pretrained"}
 
 
 def test_overrides_come_last_and_the_later_one_wins() -> None:
@@ -72,6 +72,11 @@ def test_nothing_below_sees_omegaconf() -> None:
         ("evaluation.control_attempt=3", "evaluation.control_attempt must lie in 1 .. evaluation.attempts (2), got 3"),
         ("trial.train.steps=0", "train.steps must be at least 1, got 0"),
         ("tasks.test_goals_per_family=1", "tasks.test_goals_per_family must be at least 2, got 1"),
+        ("tasks={sketches: 5, tasks_per_sketch: 1}", "tasks.tasks_per_sketch must be at least 2, got 1"),
+        (
+            "retrial={shared: true, policy: {network: {width: 8}}}",
+            "retrial.shared goes on from the trial policy: the two policy.network must be equal",
+        ),
         ("steps", "expected key=value, got 'steps'; for example retrial.train.steps=1000"),
         ("=3", "expected key=value, got '=3'"),
         ("a=[1,", "is not YAML"),
@@ -111,7 +116,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_names_the_presets() -> None:
     with pytest.raises(
-        ConfigError, match="there is no configuration 'nope'; give a YAML file.* ml1, ml10, ml45, probe"
+        ConfigError, match="there is no configuration 'nope'; give a YAML file.* ml1, ml10, ml45, pretrained, probe"
     ):
         load_config("nope", [])
 

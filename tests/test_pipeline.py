@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PHASES, TINY, ProbeRun, run_everything
+from conftest import PHASES, TINY, ProbeRun, run_everything, tiny
 from rich.console import Console
 from strategies import PROBE
 
+from wtl.config import load_config
 from wtl.evidence import permutation_test
 from wtl.pipeline import Pipeline
+from wtl.plan import Plan
 from wtl.results import EpisodeResult, read_results
+from wtl.store import EpisodeStore
 from wtl.train import Training
 
 STAGES = ("demos", "trial", "trials-0", "retrial-0", "trials-1", "retrial-1", "cloning", "mil", "evaluation")
@@ -72,6 +75,26 @@ def test_what_a_stage_makes_does_not_depend_on_what_ran_before_it(probe_run: Pro
         for name in ("losses.csv", "policy/weights.safetensors"):
             again, before = (root / stage / name for root in (tmp_path / "run", probe_run.root))
             assert again.read_bytes() == before.read_bytes(), f"{stage}/{name}"
+
+
+def test_one_network_for_all_attempts_and_evaluated_again_without_training(tmp_path: Path) -> None:
+    shared = load_config("probe", tiny(tmp_path / "run", "retrial.shared=true"))
+    run_everything(shared)
+    operator = Plan(shared).operator(2)
+    assert operator.trial == operator.retrial == tmp_path / "run" / "retrial-1" / "policy"
+    sources = {attempt: set() for attempt in range(3)}
+    for record in EpisodeStore(tmp_path / "run" / "trials-1").records:
+        sources[record.attempt].add(record.source.split()[0])
+    assert sources == {attempt: {"shared"} for attempt in range(3)}
+
+    again = tiny(tmp_path / "again", f"trained={operator.trial}", "demonstrations.splits=[test]")
+    run_everything(load_config("probe", again))
+    assert not (tmp_path / "again" / "trial").exists()
+    one, other = (
+        [r for r in read_results(tmp_path / name / "evaluation" / "episodes.csv") if r.method == "wtl"]
+        for name in ("run", "again")
+    )
+    assert one == other
 
 
 def test_another_seed_begins_with_other_weights(

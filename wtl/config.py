@@ -59,6 +59,8 @@ class TasksConfig:
             if getattr(self, name) < 2:
                 # A demonstration is never of the identical task, so one task alone has none.
                 raise ValueError(f"tasks.{name} must be at least 2, got {getattr(self, name)}")
+        if self.sketches and self.tasks_per_sketch < 2:
+            raise ValueError(f"tasks.tasks_per_sketch must be at least 2, got {self.tasks_per_sketch}")
         if self.goals_per_start < 1:
             raise ValueError(f"tasks.goals_per_start must be at least 1, got {self.goals_per_start}")
 
