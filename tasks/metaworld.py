@@ -197,11 +197,11 @@ class MetaWorldFamily:
         assert isinstance(environment, MetaWorldEnvironment)
         return np.array(environment.sawyer._target_pos, dtype=np.float64)
 
-    def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
+    def expert_action(self, environment: gymnasium.Env[Any, Any], told: np.ndarray | None = None) -> np.ndarray:
         """See `TaskFamily.expert_action`: Meta-World's scripted policy, told the goal, clipped."""
         assert isinstance(environment, MetaWorldEnvironment)
         observation = environment.full_observation.copy()
-        observation[36:39] = environment.sawyer._target_pos
+        observation[36:39] = environment.sawyer._target_pos if told is None else told
         if self.name in _STEERS_THE_HAND:
             observation[36:39] += observation[:3] - environment.sawyer.tcp_center
         with warnings.catch_warnings():

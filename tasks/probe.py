@@ -121,10 +121,10 @@ class ProbeFamily:
         assert isinstance(environment, ProbeEnvironment)
         return environment.places[environment.rewarded].copy()
 
-    def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
+    def expert_action(self, environment: gymnasium.Env[Any, Any], told: np.ndarray | None = None) -> np.ndarray:
         """Straight to the rewarded place, at full speed until near."""
         assert isinstance(environment, ProbeEnvironment)
-        way = self.goal(environment) - environment.position
+        way = (self.goal(environment) if told is None else told) - environment.position
         return way / max(float(np.linalg.norm(way)), _SPEED)
 
     def simulation_state(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:

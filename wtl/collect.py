@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from wtl.attempts import ExplorationConfig, Session, extended, first_contexts, play_attempt, worker_pool
 from wtl.episode import Episode
 from wtl.executor import Executor
@@ -55,6 +57,12 @@ class TrialsConfig:
     horizons_steps: tuple[int, ...] = (500,)
     """Taken in turns by the units of work: short trials are cheap, but the operator must also have met the
     long ones of the evaluation, or it cannot read them."""
+    misled: int = 0
+    """In later rounds, of each training task with a hidden goal: trials of an expert that is told the goal of another
+    task. They miss as the operator's own guesses do and need no network, so there can be many: it takes thousands of
+    pairs of trial and goal to learn to read the one from the other."""
+    misled_noise: float = 0.3
+    """Largest scale of the noise in what a misled expert executes."""
     after_success_steps: int | None = 5
     unit_episodes: int = 25
     keep_states: bool = True
@@ -256,6 +264,57 @@ def _trial_unit(unit: _TrialUnit) -> int:
     return len(collected)
 
 
+@dataclass(frozen=True)
+class _MisledUnit:
+    directory: Path
+    index: int
+    family: TaskFamily
+    told: tuple[tuple[Task, np.ndarray, int], ...]
+    """Task, the goal that its expert is told, seed."""
+    config: TrialsConfig
+
+
+def _misled_unit(unit: _MisledUnit) -> int:
+    horizons = unit.config.horizons_steps
+    tasks, goals, seeds = zip(*unit.told, strict=True)
+    episodes = roll_out(
+        unit.family,
+        worker_pool().take(unit.family, len(tasks)),
+        tasks,
+        seeds,
+        Demonstrator(Noise(unit.config.misled_noise), told=goals),
+        ending=Ending(horizons[unit.index % len(horizons)], unit.config.after_success_steps),
+        role="trial",
+        source="misled expert",
+        keep_states=unit.config.keep_states,
+    )
+    write_shard(unit.directory, unit.index, episodes)
+    return len(episodes)
+
+
+def _play(unit: _TrialUnit | _MisledUnit) -> int:
+    return _trial_unit(unit) if isinstance(unit, _TrialUnit) else _misled_unit(unit)
+
+
+def _misled(
+    distribution: TaskDistribution, demonstrations: EpisodeStore, count: int, seed: int, round_number: int
+) -> list[tuple[Task, np.ndarray, int]]:
+    """`count` wrong goals for each training task of a family that hides its goal."""
+    goals: dict[str, dict[str, np.ndarray]] = {}
+    for episode in demonstrations:
+        if episode.task.split == "train":
+            goals.setdefault(episode.task.family, {})[episode.task.name] = episode.goal
+    told = []
+    for task in distribution.train if count else ():
+        others = [goal for name, goal in goals.get(task.family, {}).items() if name != task.name]
+        if distribution.families[task.family].spec.hidden_goal and others:
+            generator = stream(seed, "misled", task.name, round_number)
+            for copy in range(count):
+                goal = others[generator.integers(len(others))]
+                told.append((task, goal, seed_for(seed, "misled", task.name, round_number, copy)))
+    return told
+
+
 def collect_trials(
     distribution: TaskDistribution,
     config: TrialsConfig,
@@ -287,14 +346,19 @@ def collect_trials(
                 sessions.append(
                     Session(task, shown.trajectory if shown else None, shown.task.name if shown else "", own)
                 )
-    units = [
+    units: list[_TrialUnit | _MisledUnit] = [
         _TrialUnit(
             directory, i, distribution.families[unit[0].task.family], unit, operator,
             config.attempts if round_number else 0, config, exploration,
         )
         for i, unit in enumerate(_units(sessions, config.unit_episodes, lambda session: session.task.family))
     ]  # fmt: skip
-    _run_units(_trial_unit, units, directory, executor, progress)
+    told = _misled(distribution, demonstrations, config.misled if round_number else 0, seed, round_number)
+    units += [
+        _MisledUnit(directory, i, distribution.families[unit[0][0].family], unit, config)
+        for i, unit in enumerate(_units(told, config.unit_episodes, lambda one: one[0].family), len(units))
+    ]
+    _run_units(_play, units, directory, executor, progress)
 
 
 def _spread(

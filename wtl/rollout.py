@@ -62,6 +62,8 @@ class Demonstrator:
     noise: Noise = Noise()
     varied: bool = True
     """Draw each episode's noise scale from 0 to `noise.scale`, so that clean paths are among them."""
+    told: tuple[np.ndarray, ...] = ()
+    """(G,) a row, a goal that it believes in instead of the true one; empty: it knows the truth."""
 
 
 @dataclass(frozen=True)

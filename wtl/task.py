@@ -99,8 +99,11 @@ class TaskFamily(Protocol):
         """(G,) where the expert goes, in world coordinates; hidden from policies."""
         ...
 
-    def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """(A,) what the expert, who sees the goal, does in the present state; within [-1, 1]."""
+    def expert_action(self, environment: gymnasium.Env[Any, Any], told: np.ndarray | None = None) -> np.ndarray:
+        """(A,) what the expert does in the present state; within [-1, 1].
+
+        It sees the goal, or believes what it is `told`: (G,) another goal of the family.
+        """
         ...
 
     def simulation_state(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
