@@ -258,6 +258,30 @@ def test_round_zero_plays_the_trial_policy_on_every_training_and_validation_task
         assert np.isfinite(episode.expert_actions).all() and episode.states.shape[1] == 2
 
 
+def test_misled_experts_go_to_other_goals_and_are_labelled_with_the_truth(
+    probe_run: ProbeRun, operator: Operator, tmp_path: Path
+) -> None:
+    config = replace(TRIALS, misled=2, misled_noise=0.0, horizons_steps=(24,), after_success_steps=None)
+    assert len(trials(probe_run, operator, tmp_path / "0", 0, config=config)) == len(
+        trials(probe_run, operator, tmp_path / "none", 0)
+    )  # the first round is the trial policy's own
+    store = trials(probe_run, operator, tmp_path / "1", 1, config=config)
+    misled = [e for e in store if e.source == "misled expert"]
+    plan = probe_run.plan
+    assert len(misled) == 2 * len(plan.distribution.train)
+    goals = {e.task.name: e.goal for e in EpisodeStore(plan.demos.directory) if e.task.split == "train"}
+    for episode in misled:
+        assert episode.role == "trial" and episode.attempt == 0 and episode.task.split == "train"
+        np.testing.assert_array_equal(episode.goal, goals[episode.task.name])
+        others = [g for name, g in goals.items() if name != episode.task.name and name.startswith(episode.task.family)]
+        end = episode.trajectory.observations[-1, :2]
+        assert min(np.linalg.norm(end - other) for other in others) < 0.02
+        way = episode.goal - end
+        np.testing.assert_allclose(
+            episode.expert_actions[-1] / np.linalg.norm(episode.expert_actions[-1]), way / np.linalg.norm(way), atol=0.2
+        )
+
+
 def test_later_rounds_play_attempts_in_a_row_on_other_tasks(
     probe_run: ProbeRun, operator: Operator, tmp_path: Path
 ) -> None:
