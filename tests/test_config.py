@@ -6,9 +6,19 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from wtl.config import PRESETS, ConfigError, RunConfig, load_config, preset_path, to_plain, to_yaml
+from wtl.config import (
+    PRESETS,
+    ConfigError,
+    RunConfig,
+    load_config,
+    preset_path,
+    to_plain,
+    to_yaml,
+    trained_policy,
+)
 
 ALL = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
@@ -126,3 +136,19 @@ def test_a_run_directory_is_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert preset_path(str(tmp_path)) == tmp_path / "config.yaml"
     assert load_config(str(tmp_path), []) == config
+
+
+def test_the_policy_that_comes_with_the_package_is_small_and_acts() -> None:
+    from strategies import make_trajectory
+
+    from tasks.metaworld import LAYOUT
+    from wtl.episode import Context
+    from wtl.methods import load_policy
+
+    folder = trained_policy("ml45")
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+    shown = make_trajectory(40, layout=LAYOUT, action_size=4)
+    actor = load_policy(folder, "shared").actor([Context(shown)], [0])
+    assert np.abs(actor.act(shown.observations[:1].copy(), np.array([0]))).max() <= 1.05
+    with pytest.raises(ConfigError, match="trained: there is no policy in 'nowhere'; give the folder of one, or.*ml45"):
+        trained_policy("nowhere")
