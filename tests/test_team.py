@@ -77,7 +77,7 @@ def joined(batches: list[Batch]) -> Batch:
 
     segments = [batch.segments for batch in batches]
     whole = Segments(**{f.name: cat([getattr(s, f.name) for s in segments]) for f in fields(Segments)})
-    names = ("observations_BQO", "labels_BQA", "goal_BG")
+    names = [f.name for f in fields(Batch) if f.name != "segments"]
     return Batch(whole, *(cat([getattr(batch, name) for batch in batches]) for name in names))
 
 
