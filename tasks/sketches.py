@@ -10,7 +10,7 @@ nothing is evaluated on sketches. The idea: randomise until reality is one more 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium
@@ -60,7 +60,7 @@ class Plot:
     rewards: tuple[float, float]
     reach_scale: float
     place_scale: float
-    turn: np.ndarray = field(default_factory=lambda: np.zeros(4))
+    turn: np.ndarray
     """What stands where Meta-World has a quaternion."""
 
 
@@ -68,10 +68,7 @@ class Plot:
 def plot_of(name: str) -> Plot:
     """The plot of a family; the name is its seed."""
     g = stream(seed_for(0, "sketch", name), "plot")
-
-    def between(low: Any, high: Any) -> np.ndarray:
-        return g.uniform(low, high)
-
+    between = g.uniform
     kind = str(g.choice(["carry", "push", "slide", "reach"], p=[0.4, 0.2, 0.33, 0.07]))
     goal = str(g.choice(["hidden", "fixed", "beside", "second"], p=[0.45, 0.2, 0.2, 0.15]))
     height = 0.02 if kind in ("carry", "push") and g.random() < 0.8 else float(between(0.05, 0.3))
@@ -85,7 +82,7 @@ def plot_of(name: str) -> Plot:
     rail = between([-1, -1, -0.6], [1, 1, 0.6]) * (g.random(3) < 0.6)
     rail = rail / np.linalg.norm(rail) if rail.any() else np.array([0.0, -1.0, 0.0])
     flat = kind == "push" or (kind == "carry" and g.random() < 0.3)
-    goal_middle = between([-0.2, 0.45, 0.02 if flat else 0.02], [0.2, 0.88, 0.02 if flat else 0.3])
+    goal_middle = between([-0.2, 0.45, 0.02], [0.2, 0.88, 0.02 if flat else 0.3])
     goal_spread = between(0.03, 0.2) * np.array([1.0, 0.6, 0.0 if flat or g.random() < 0.6 else 0.6])
     before = float(g.choice([-1.0, 0.0, 1.0] if kind in ("slide", "push") else [-1.0, 0.0]))
     return Plot(
@@ -314,10 +311,10 @@ class SketchFamily:
         return np.concatenate([e.hand, e.target, e.object, [e.opening, e.slid, float(e.held)]])
 
 
-def families(count: int, layout: ObservationLayout, first: int = 0) -> dict[str, SketchFamily]:
+def families(count: int, layout: ObservationLayout) -> dict[str, SketchFamily]:
     """`count` families whose experts solve them; a plot that its own expert fails is skipped."""
     found: dict[str, SketchFamily] = {}
-    number = first
+    number = 0
     while len(found) < count:
         family = SketchFamily(f"sketch-{number:04d}", layout)
         if _solvable(family):

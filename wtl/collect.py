@@ -300,12 +300,14 @@ def _misled(
     distribution: TaskDistribution, demonstrations: EpisodeStore, count: int, seed: int, round_number: int
 ) -> list[tuple[Task, np.ndarray, int]]:
     """`count` wrong goals for each training task of a family that hides its goal."""
+    if not count:  # or every demonstration would be read for nothing
+        return []
     goals: dict[str, dict[str, np.ndarray]] = {}
     for episode in demonstrations:
         if episode.task.split == "train":
             goals.setdefault(episode.task.family, {})[episode.task.name] = episode.goal
     told = []
-    for task in distribution.train if count else ():
+    for task in distribution.train:
         others = [goal for name, goal in goals.get(task.family, {}).items() if name != task.name]
         if distribution.families[task.family].spec.hidden_goal and others:
             generator = stream(seed, "misled", task.name, round_number)

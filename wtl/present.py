@@ -81,10 +81,10 @@ def _title(plan: Plan) -> str:
 def _hyper_parameters(plan: Plan) -> dict[str, str | int | float]:
     c = plan.config
     retrial = c.retrial
-    return {
-        "benchmark": c.tasks.benchmark,
-        "regime": c.regime,
-        "seed": c.seed,
+    evaluated: dict[str, str | int | float] = {"benchmark": c.tasks.benchmark, "regime": c.regime, "seed": c.seed}
+    if c.trained:  # of its training this run knows nothing
+        return evaluated | {"trained": c.trained}
+    return evaluated | {
         "goals_per_family": c.tasks.goals_per_family,
         "rounds": retrial.rounds,
         "width": retrial.policy.network.width,

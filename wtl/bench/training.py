@@ -123,7 +123,7 @@ def alternating(functions: dict[str, Callable[[], object]], times: int) -> dict[
 
 
 def measure_acting(phase: PhaseConfig, spec: FamilySpec, environments: Sequence[int], steps: int) -> list[Measurement]:
-    """Milliseconds of one control step of so many environments, and of reading their contexts once an episode."""
+    """Milliseconds of one control step of so many environments, and of the first, which reads their contexts."""
     demonstration, trial = (e.trajectory for e in random_episodes(spec, 1))
     policy = RetrialPolicy(phase.policy, spec, phase.train.batch.frames)
     found = []
@@ -134,7 +134,9 @@ def measure_acting(phase: PhaseConfig, spec: FamilySpec, environments: Sequence[
         seconds = alternating(
             {
                 "control step": lambda actor=actor, o=observations, r=rows: actor.act(o, r),  # type: ignore[misc]
-                "reading contexts": lambda c=contexts, s=seeds: policy.actor(c, s),  # type: ignore[misc]
+                "first step, contexts read": lambda c=contexts, s=seeds, o=observations, r=rows: (  # type: ignore[misc]
+                    policy.actor(c, s).act(o, r)
+                ),
             },
             steps,
         )
