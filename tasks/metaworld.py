@@ -30,7 +30,9 @@ from tasks.metaworld_fast import accelerate
 from wtl.seeding import seed_for
 from wtl.task import FamilySpec, ObservationLayout, Split, Task, TaskDistribution
 
-LAYOUT = ObservationLayout(size=18, dimensions=3, points=(0, 4, 11), scalars=(3, 7, 8, 9, 10, 14, 15, 16, 17))
+LAYOUT = ObservationLayout(
+    size=18, dimensions=3, points=(0, 4, 11), scalars=(3, 7, 8, 9, 10, 14, 15, 16, 17), hand_step=0.01
+)
 OFFICIAL_GOALS = 50
 _VISIBLE = LAYOUT.size
 _CAMERA = {"render_mode": "rgb_array", "camera_name": "corner2", "width": 240, "height": 240}
@@ -197,11 +199,11 @@ class MetaWorldFamily:
         assert isinstance(environment, MetaWorldEnvironment)
         return np.array(environment.sawyer._target_pos, dtype=np.float64)
 
-    def expert_action(self, environment: gymnasium.Env[Any, Any], told: np.ndarray | None = None) -> np.ndarray:
+    def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
         """See `TaskFamily.expert_action`: Meta-World's scripted policy, told the goal, clipped."""
         assert isinstance(environment, MetaWorldEnvironment)
         observation = environment.full_observation.copy()
-        observation[36:39] = environment.sawyer._target_pos if told is None else told
+        observation[36:39] = environment.sawyer._target_pos
         if self.name in _STEERS_THE_HAND:
             observation[36:39] += observation[:3] - environment.sawyer.tcp_center
         with warnings.catch_warnings():

@@ -82,7 +82,7 @@ class ProbeFamily:
         size = 2 + 4 * PLACES
         return FamilySpec(
             name=self.name,
-            layout=ObservationLayout(size=size, dimensions=2, points=tuple(range(0, size, 2))),
+            layout=ObservationLayout(size, dimensions=2, points=tuple(range(0, size, 2)), hand_step=_SPEED),
             action_size=2,
             horizon_steps=_HORIZON_STEPS,
             goal_size=2,
@@ -121,10 +121,10 @@ class ProbeFamily:
         assert isinstance(environment, ProbeEnvironment)
         return environment.places[environment.rewarded].copy()
 
-    def expert_action(self, environment: gymnasium.Env[Any, Any], told: np.ndarray | None = None) -> np.ndarray:
+    def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
         """Straight to the rewarded place, at full speed until near."""
         assert isinstance(environment, ProbeEnvironment)
-        way = (self.goal(environment) if told is None else told) - environment.position
+        way = self.goal(environment) - environment.position
         return way / max(float(np.linalg.norm(way)), _SPEED)
 
     def simulation_state(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:

@@ -295,14 +295,10 @@ class SketchFamily:
         assert isinstance(environment, SketchEnvironment)
         return environment.goal.copy()
 
-    def expert_action(self, environment: gymnasium.Env[Any, Any], told: np.ndarray | None = None) -> np.ndarray:
+    def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
         """See `TaskFamily.expert_action`."""
         assert isinstance(environment, SketchEnvironment)
-        true, environment.goal = environment.goal, environment.goal if told is None else np.asarray(told, np.float64)
-        try:
-            return environment.expert_action()
-        finally:
-            environment.goal = true
+        return environment.expert_action()
 
     def simulation_state(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
         """See `TaskFamily.simulation_state`."""

@@ -11,20 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ProbeRun
 from strategies import PROBE, make_episode, make_task, same_episode
 
 from tasks import make_distribution
 from tasks.metaworld import MetaWorldFamily
 from wtl import collect
-from wtl.attempts import ExplorationConfig
 from wtl.collect import (
     DemonstrationsConfig,
     DemonstrationShelf,
-    Operator,
-    TrialsConfig,
     collect_demonstrations,
-    collect_trials,
     demonstrate,
 )
 from wtl.executor import Executor, LocalExecutor, SerialExecutor
@@ -216,102 +211,3 @@ def test_an_empty_shelf(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no demonstration for task alpha/0 in regime `family`"):
         shelf.choose(task, 1, 0)
     assert DemonstrationShelf(EpisodeStore(tmp_path), "none").choose(task, 2, 0) == [None, None]
-
-
-# Trials.
-
-
-@pytest.fixture
-def operator(probe_run: ProbeRun) -> Operator:
-    return probe_run.plan.operator(2)
-
-
-TRIALS = TrialsConfig(later_round_tasks=8, attempts=1, horizons_steps=(5, 7), after_success_steps=2, unit_episodes=4)
-
-
-def trials(
-    probe_run: ProbeRun,
-    operator: Operator,
-    directory: Path,
-    round_number: int,
-    executor: Any = None,
-    config: Any = TRIALS,
-) -> EpisodeStore:
-    plan = probe_run.plan
-    collect_trials(
-        plan.distribution, config, ExplorationConfig(0.0, spare_last=False), "family",
-        EpisodeStore(plan.demos.directory), operator, round_number, 0, directory, executor or SerialExecutor(), silent,
-    )  # fmt: skip
-    return EpisodeStore(directory)
-
-
-def test_round_zero_plays_the_trial_policy_on_every_training_and_validation_task(
-    probe_run: ProbeRun, operator: Operator, tmp_path: Path
-) -> None:
-    store = trials(probe_run, operator, tmp_path, 0)
-    tasks = probe_run.plan.distribution
-    assert sorted(r.task.name for r in store.records) == sorted(t.name for t in (*tasks.train, *tasks.validation))
-    assert {r.attempt for r in store.records} == {0} and {r.role for r in store.records} == {"trial"}
-    assert all(r.source.startswith("trial ") for r in store.records)
-    assert {r.steps for r in store.records if not r.success} == {5, 7}  # the horizons in turns
-    for episode in store:
-        assert np.isfinite(episode.expert_actions).all() and episode.states.shape[1] == 2
-
-
-def test_misled_experts_go_to_other_goals_and_are_labelled_with_the_truth(
-    probe_run: ProbeRun, operator: Operator, tmp_path: Path
-) -> None:
-    config = replace(TRIALS, misled=2, misled_noise=0.0, horizons_steps=(24,), after_success_steps=None)
-    assert len(trials(probe_run, operator, tmp_path / "0", 0, config=config)) == len(
-        trials(probe_run, operator, tmp_path / "none", 0)
-    )  # the first round is the trial policy's own
-    store = trials(probe_run, operator, tmp_path / "1", 1, config=config)
-    misled = [e for e in store if e.source == "misled expert"]
-    plan = probe_run.plan
-    assert len(misled) == 2 * len(plan.distribution.train)
-    goals = {e.task.name: e.goal for e in EpisodeStore(plan.demos.directory) if e.task.split == "train"}
-    for episode in misled:
-        assert episode.role == "trial" and episode.attempt == 0 and episode.task.split == "train"
-        np.testing.assert_array_equal(episode.goal, goals[episode.task.name])
-        others = [g for name, g in goals.items() if name != episode.task.name and name.startswith(episode.task.family)]
-        end = episode.trajectory.observations[-1, :2]
-        assert min(np.linalg.norm(end - other) for other in others) < 0.02
-        way = episode.goal - end
-        np.testing.assert_allclose(
-            episode.expert_actions[-1] / np.linalg.norm(episode.expert_actions[-1]), way / np.linalg.norm(way), atol=0.2
-        )
-
-
-def test_later_rounds_play_attempts_in_a_row_on_other_tasks(
-    probe_run: ProbeRun, operator: Operator, tmp_path: Path
-) -> None:
-    names = {}
-    for number in (1, 2):
-        store = trials(probe_run, operator, tmp_path / str(number), number)
-        played = {(r.task.name, r.attempt): r.source for r in store.records}
-        for (_, attempt), source in played.items():
-            assert source.startswith("retrial " if attempt else "trial ")
-        assert {name for name, _ in played} == {name for name, attempt in played if attempt == 1}
-        names[number] = {name for name, _ in played if "/train/" in name}
-        families = [name.split("/")[0] for name in names[number]]
-        assert len(names[number]) == 8 and {families.count(f) for f in PROBE} == {
-            8 // len(PROBE)
-        }  # each family its share
-    assert not names[1] & names[2]
-
-
-@pytest.mark.slow  # each worker imports torch
-def test_trials_do_not_depend_on_the_workers(probe_run: ProbeRun, operator: Operator, tmp_path: Path) -> None:
-    trials(probe_run, operator, tmp_path / "serial", 1)
-    executor = LocalExecutor(2)
-    trials(probe_run, operator, tmp_path / "two", 1, executor)
-    executor.close()
-    assert content(tmp_path / "serial") == content(tmp_path / "two")
-
-
-def test_trials_that_were_lost_are_the_same_again(probe_run: ProbeRun, operator: Operator, tmp_path: Path) -> None:
-    trials(probe_run, operator, tmp_path, 1)
-    before = content(tmp_path)
-    (tmp_path / "shard-00002.safetensors").unlink()
-    trials(probe_run, operator, tmp_path, 1)
-    assert content(tmp_path) == before

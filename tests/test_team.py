@@ -86,7 +86,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch(tmp_path: Path) -> N
     assert not torch.equal(parts[0].labels_BQA, parts[1].labels_BQA)
     accumulated, large = training(tmp_path, FOUR), training(tmp_path)
     kinds: list[Losses] = [accumulated.train_step(*parts), large.train_step(joined(parts))]
-    for ours, theirs in zip(*(losses.parts() for losses in kinds), strict=True):
+    for ours, theirs in zip(*(losses.named().values() for losses in kinds), strict=True):
         torch.testing.assert_close(ours, theirs)
     assert kinds[0].belief is not None
     for ours, theirs in zip(accumulated.network.parameters(), large.network.parameters(), strict=True):

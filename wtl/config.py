@@ -15,14 +15,16 @@ import omegaconf
 from omegaconf import OmegaConf
 
 from wtl.attempts import ExplorationConfig
-from wtl.collect import DemonstrationsConfig, TrialsConfig
+from wtl.collect import DemonstrationsConfig
 from wtl.evaluate import EvaluationConfig
 from wtl.methods.cloning import CloningConfig
+from wtl.methods.following import FollowingConfig
 from wtl.methods.mil import MilConfig
 from wtl.nn.acting import ActingConfig
 from wtl.nn.policy import PolicyConfig
 from wtl.task import Regime
 from wtl.train import TrainConfig
+from wtl.trials import TrialsConfig
 
 PRESETS = Path(__file__).parent.parent / "configs"
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -124,6 +126,9 @@ class RunConfig:
     """Who collects and evaluates: the cores of this machine, this process alone, or a Ray cluster (`make ray`),
     for which `directory` must be on a file system that all nodes share. The outcome does not depend on it."""
     regime: Regime = "family"
+    operator: Literal["imitating", "following"] = "imitating"
+    """How behaviour comes out of a context: the expert's actions are imitated, step by step, by a trial and a retrial
+    policy, as in the paper; or the demonstrated route is followed, bent by what one network infers (`following`)."""
     tasks: TasksConfig = field(default_factory=TasksConfig)
     trained: str = ""
     """A trained shared policy to be evaluated instead of training one: a folder, or the name of one that comes with
@@ -135,6 +140,8 @@ class RunConfig:
     trials: TrialsConfig = field(default_factory=TrialsConfig)
     trial: PhaseConfig = field(default_factory=lambda: PhaseConfig(PolicyConfig(acting=ActingConfig("held"))))
     retrial: RetrialConfig = field(default_factory=RetrialConfig)
+    """Rounds and training of either operator."""
+    following: FollowingConfig = field(default_factory=FollowingConfig)
     cloning: CloningPhase = field(default_factory=CloningPhase)
     mil: MilPhase = field(default_factory=MilPhase)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -143,6 +150,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.retrial.rounds < 1:
             raise ValueError(f"retrial.rounds must be at least 1, got {self.retrial.rounds}")
+        if self.operator == "following":
+            self._check_following()
         if self.retrial.shared:
             if self.regime == "none":
                 raise ValueError(
@@ -150,12 +159,25 @@ class RunConfig:
                 )
             if self.retrial.policy.network != self.trial.policy.network:
                 raise ValueError("retrial.shared goes on from the trial policy: the two policy.network must be equal")
-        readable = self.retrial.policy.network.max_trials
+        following = self.operator == "following"
+        readable = self.following.max_trials if following else self.retrial.policy.network.max_trials
         wanted = max(self.retrial.first_trials_in_context, self.retrial.later_trials_in_context)
         if wanted > readable:
             raise ValueError(
-                f"retrial.*_trials_in_context is {wanted}, but retrial.policy.network.max_trials is {readable}"
+                f"retrial.*_trials_in_context is {wanted}, but network.max_trials of its policy is {readable}"
             )
+
+    def _check_following(self) -> None:
+        if self.regime == "none":
+            raise ValueError("operator: following needs something to follow; in regime `none` set operator: imitating")
+        for name in ("train", "later_train"):
+            batch = getattr(self.retrial, name).batch
+            if batch.no_demonstration or batch.trial_queries:
+                raise ValueError(
+                    f"operator: following reads how demonstrations are shifted and is asked for no actions; set "
+                    f"retrial.{name}.batch.no_demonstration and .trial_queries to 0, "
+                    f"got {batch.no_demonstration} and {batch.trial_queries}"
+                )
 
 
 Config = TypeVar("Config")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from wtl.attempts import ExplorationConfig, Session, extended, first_contexts, play_attempt, worker_pool
-from wtl.collect import DemonstrationShelf, Operator, Progress
+from wtl.collect import DemonstrationShelf, Progress
 from wtl.episode import Context, Episode, Trajectory
 from wtl.executor import Executor
 from wtl.results import EpisodeResult, read_results, write_results
@@ -24,6 +24,7 @@ from wtl.rollout import Demonstrator, Ending, Improver, roll_out
 from wtl.seeding import seed_for
 from wtl.store import write_atomically
 from wtl.task import Regime, Split, TaskDistribution, TaskFamily
+from wtl.trials import Operator
 
 CONTROLS = (
     "blind_retry", "shuffled_trial", "masked_reward", "second_demonstration", "no_demonstration", "wrong_family",

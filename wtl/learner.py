@@ -27,14 +27,14 @@ class Losses:
     """One training step's losses; `total` is what is minimised."""
 
     total: Tensor
-    action: Tensor
-    """Negative log-likelihood of the expert's actions, nats."""
+    action: Tensor | None = None
+    """Negative log-likelihood of the expert's actions, nats; of methods that imitate."""
     belief: Tensor | None = None
-    """Of the goals, hidden and shown, in deviations of the hand's position."""
+    """How far a believed goal is off, in a measure of the method's own; of methods that infer it."""
 
-    def parts(self) -> tuple[Tensor, ...]:
+    def named(self) -> dict[str, Tensor]:
         """Those that there are, in the order of the fields."""
-        return tuple(part for part in (self.total, self.action, self.belief) if part is not None)
+        return {name: part for name, part in vars(self).items() if part is not None}
 
 
 class Learner(Protocol):

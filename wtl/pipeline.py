@@ -18,12 +18,13 @@ from rich.console import Console
 
 from wtl.batch import MetaBatches
 from wtl.cluster import RayExecutor
-from wtl.collect import adopt_demonstrations, collect_demonstrations, collect_trials
+from wtl.collect import adopt_demonstrations, collect_demonstrations
 from wtl.config import RunConfig, to_yaml
 from wtl.episode import Episode
 from wtl.evaluate import Contestants, evaluate
 from wtl.executor import Executor, LocalExecutor, SerialExecutor
 from wtl.methods.cloning import Cloning
+from wtl.methods.following import FollowingPolicy
 from wtl.methods.mil import Mil
 from wtl.methods.retrial import RetrialPolicy
 from wtl.methods.shared import SharedPolicy
@@ -34,6 +35,7 @@ from wtl.seeding import seed_for
 from wtl.store import EpisodeStore, write_atomically
 from wtl.team import ALONE, Team
 from wtl.train import TrainConfig, Training, own_parts, share_cores
+from wtl.trials import collect_trials
 
 
 class Pipeline:
@@ -72,6 +74,9 @@ class Pipeline:
     def train_trial(self) -> None:
         """Stage `trial`."""
         c = self.config
+        if self.plan.follows:
+            self.console.print("[dim]operator: following has no trial policy of its own, nothing to train[/dim]")
+            return
 
         def make() -> dict[str, Any]:
             spec = self.plan.distribution.spec
@@ -87,6 +92,8 @@ class Pipeline:
     def collect_trials(self, round_number: int = 0) -> None:
         """Stage `trials-N`."""
         c, stage = self.config, self.plan.trials(round_number)
+        nobody_taught = self.plan.follows and not round_number
+        player = c.following.follower if nobody_taught else self.plan.operator(round_number)
 
         def make() -> dict[str, Any]:
             with self._bar(f"trials, round {round_number}") as progress:
@@ -96,12 +103,13 @@ class Pipeline:
                     c.exploration,
                     c.regime,
                     EpisodeStore(self.plan.demos.directory),
-                    self.plan.operator(round_number),
+                    player,
                     round_number,
                     c.seed,
                     stage.directory,
                     self.executor,
                     progress,
+                    labelled=not self.plan.follows,
                 )
             return _describe(EpisodeStore(stage.directory))
 
@@ -110,15 +118,20 @@ class Pipeline:
     def train_retrial(self, round_number: int = 0) -> None:
         """Stage `retrial-N`."""
         c, stage = self.config.retrial, self.plan.retrial(round_number)
-        train = c.later_train if round_number else c.train
+        train, spec = c.later_train if round_number else c.train, self.plan.distribution.spec
+        shared = c.shared or self.plan.follows
 
         def make() -> dict[str, Any]:
-            kind = SharedPolicy if c.shared else RetrialPolicy
-            learner = kind(c.policy, self.plan.distribution.spec, train.batch.frames)
+            learner: FollowingPolicy | SharedPolicy | RetrialPolicy
+            if self.plan.follows:
+                learner = FollowingPolicy(self.config.following, spec, train.batch.frames)
+            else:
+                learner = (SharedPolicy if shared else RetrialPolicy)(c.policy, spec, train.batch.frames)
             stores = [self.plan.demos, *(self.plan.trials(r) for r in range(round_number + 1))]
             most = c.later_trials_in_context if round_number else c.first_trials_in_context
-            before = self.plan.retrial(round_number - 1) if round_number else self.plan.trial if c.shared else None
-            return self._train(stage, learner, train, stores, (0 if c.shared else 1, most), start=before)
+            first = self.plan.trial if c.shared and not self.plan.follows else None
+            before = self.plan.retrial(round_number - 1) if round_number else first
+            return self._train(stage, learner, train, stores, (0 if shared else 1, most), start=before)
 
         self._run(stage, make, train)
 
@@ -126,7 +139,7 @@ class Pipeline:
         """Stages `cloning` and `mil`, as far as the evaluation wants them."""
         c, spec = self.config, self.plan.distribution.spec
         if self.plan.wants("cloning"):
-            stores = [self.plan.demos, self.plan.trials(0)]
+            stores = [self.plan.demos] if self.plan.follows else [self.plan.demos, self.plan.trials(0)]
             self._run(
                 self.plan.cloning,
                 lambda: self._train(self.plan.cloning, Cloning(c.cloning.policy, spec), c.cloning.train, stores, None),
@@ -224,7 +237,7 @@ class Pipeline:
             training.fit(batches, validation, progress)
         self.team.first(lambda: learner.save(stage.policy))
         last = [line for line in training.history if line["validation"]][-1]
-        return {"steps": training.step, "validation_loss": round(last["action"], 4)}
+        return {"steps": training.step, "validation_loss": round(last.get("action", last["total"]), 4)}
 
     def _batches(
         self,

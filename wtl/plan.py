@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import tasks
-from wtl.collect import DemonstrationShelf, Operator
+from wtl.collect import DemonstrationShelf
 from wtl.config import RunConfig, to_plain, trained_policy
 from wtl.learner import read_policy
 from wtl.run import Stage
 from wtl.store import EpisodeStore
 from wtl.task import TaskDistribution
+from wtl.trials import Operator
 
 
 class Plan:
@@ -56,15 +57,20 @@ class Plan:
     def trials(self, round_number: int) -> Stage:
         """Trials of a round."""
         c = self.config
-        settings = {"regime": c.regime, "trials": to_plain(c.trials), "exploration": to_plain(c.exploration)}
-        inputs = [self.trial] + ([self.retrial(round_number - 1)] if round_number else [])
+        settings: dict[str, Any] = {"regime": c.regime, "trials": to_plain(c.trials)}
+        settings["exploration"] = to_plain(c.exploration)
+        before = [self.retrial(round_number - 1)] if round_number else []
+        if self.follows:
+            settings |= {"seed": c.seed, "follower": to_plain(c.following.follower)}
+            return Stage(self.root / f"trials-{round_number}", settings, before or [self.demos])
+        inputs = [self.trial, *before]
         return Stage(self.root / f"trials-{round_number}", settings, inputs)
 
     def retrial(self, round_number: int) -> Stage:
         """The retrial policy after a round."""
         r = self.config.retrial
         settings = {
-            "policy": to_plain(r.policy),
+            "policy": to_plain(self.config.following if self.follows else r.policy),
             "train": to_plain(r.later_train if round_number else r.train),
             "shared": r.shared,
             "trials_in_context": r.later_trials_in_context if round_number else r.first_trials_in_context,
@@ -73,8 +79,9 @@ class Plan:
 
     @functools.cached_property
     def cloning(self) -> Stage:
-        """Baseline: behaviour cloning on the same demonstrations and labelled trial states."""
-        return Stage(self.root / "cloning", _phase(self.config.cloning), [self.trials(0)])
+        """Baseline: behaviour cloning on the same demonstrations and, where they are labelled, states of trials."""
+        inputs = [self.demos if self.follows else self.trials(0)]
+        return Stage(self.root / "cloning", _phase(self.config.cloning), inputs)
 
     @functools.cached_property
     def mil(self) -> Stage:
@@ -89,7 +96,8 @@ class Plan:
         if c.trained:
             policy = read_policy(trained_policy(c.trained))
             return Stage(self.root / "evaluation", settings | {"policy": policy["sha256"]}, [self.demos])
-        inputs = [self.trial, self.retrial(c.retrial.rounds - 1)]
+        inputs = [] if self.follows else [self.trial]
+        inputs += [self.retrial(c.retrial.rounds - 1)]
         inputs += [stage for name, stage in (("cloning", self.cloning), ("mil", self.mil)) if self.wants(name)]
         return Stage(self.root / "evaluation", settings, inputs)
 
@@ -101,6 +109,11 @@ class Plan:
             return False
         return self.config.regime != "none" or baseline not in ("mil", "nearest_neighbour")
 
+    @property
+    def follows(self) -> bool:
+        """Whether routes are followed; if not, actions are imitated."""
+        return self.config.operator == "following"
+
     def operator(self, rounds: int) -> Operator:
         """The trained pair after this many rounds; 0: the trial policy alone."""
         if self.config.trained:
@@ -109,7 +122,7 @@ class Plan:
         if not rounds:
             return Operator(self.trial.policy)
         retrial = self.retrial(rounds - 1).policy
-        return Operator(retrial if self.config.retrial.shared else self.trial.policy, retrial)
+        return Operator(retrial if self.config.retrial.shared or self.follows else self.trial.policy, retrial)
 
     @property
     def shelf(self) -> DemonstrationShelf:

@@ -87,7 +87,8 @@ def _hyper_parameters(plan: Plan) -> dict[str, str | int | float]:
     return evaluated | {
         "goals_per_family": c.tasks.goals_per_family,
         "rounds": retrial.rounds,
-        "width": retrial.policy.network.width,
+        "operator": c.operator,
+        "width": c.following.shift.width if plan.follows else retrial.policy.network.width,
         "steps": retrial.train.steps,
         "learning_rate": retrial.train.learning_rate,
         "contexts": retrial.train.batch.contexts,

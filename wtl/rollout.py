@@ -62,8 +62,6 @@ class Demonstrator:
     noise: Noise = Noise()
     varied: bool = True
     """Draw each episode's noise scale from 0 to `noise.scale`, so that clean paths are among them."""
-    told: tuple[np.ndarray, ...] = ()
-    """(G,) a row, a goal that it believes in instead of the true one; empty: it knows the truth."""
 
 
 @dataclass(frozen=True)
@@ -203,12 +201,7 @@ def roll_out(
             labels = np.stack([family.expert_action(environments[row]) for row in rows.tolist()])
         else:
             labels = np.full((len(rows), family.spec.action_size), np.nan)
-        if not isinstance(actor, Demonstrator):
-            actions = actor.act(present[rows], rows)
-        elif actor.told:
-            actions = np.stack([family.expert_action(environments[row], actor.told[row]) for row in rows.tolist()])
-        else:
-            actions = labels
+        actions = labels if isinstance(actor, Demonstrator) else actor.act(present[rows], rows)
         if not expert and not np.isfinite(actions).all():
             bad = tasks[int(rows[~np.isfinite(actions).all(axis=1)][0])]
             raise ValueError(f"{source} gave an action that is not finite at step {step} of task {bad.name}")

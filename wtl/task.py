@@ -31,6 +31,9 @@ class ObservationLayout:
     A place whose coordinates are all zero is absent."""
     scalars: tuple[int, ...] = ()
     """Indices of the numbers that are not coordinates (gripper opening, quaternions)."""
+    hand_step: float = 0.0
+    """How far an action of 1 along an axis moves the hand in one step, in the units of places, if the first numbers of
+    an action are the hand's motion along the axes; 0 if they are not."""
 
     def __post_init__(self) -> None:
         covered = [p + d for p in self.points for d in range(self.dimensions)] + list(self.scalars)
@@ -99,11 +102,8 @@ class TaskFamily(Protocol):
         """(G,) where the expert goes, in world coordinates; hidden from policies."""
         ...
 
-    def expert_action(self, environment: gymnasium.Env[Any, Any], told: np.ndarray | None = None) -> np.ndarray:
-        """(A,) what the expert does in the present state; within [-1, 1].
-
-        It sees the goal, or believes what it is `told`: (G,) another goal of the family.
-        """
+    def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
+        """(A,) what the expert, who sees the goal, does in the present state; within [-1, 1]."""
         ...
 
     def simulation_state(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:

@@ -241,8 +241,10 @@ class Training:
             with contextlib.nullcontext() if waits else self._shared_loss.no_sync():  # type: ignore[operator]
                 losses = self._losses(batch, self._shared_loss)
                 (losses.total / len(parts)).backward()
-            rows.append(torch.stack([loss.detach() for loss in losses.parts()]))
-        all_losses = [Losses(*row) for row in self.team.gathered(torch.stack(rows))]
+            rows.append(torch.stack([loss.detach() for loss in losses.named().values()]))
+        all_losses = [
+            Losses(**dict(zip(losses.named(), row, strict=True))) for row in self.team.gathered(torch.stack(rows))
+        ]
         # Looked at after the gradients, so that all processes come here and stop alike.
         for part, losses in enumerate(all_losses):
             if not torch.isfinite(losses.total):
@@ -283,9 +285,7 @@ class Training:
                 if validation and (self.step % config.validate_every_steps == 0 or last):
                     checked = self.validate(validation)
                     self._log(writer, "validation", checked)
-                    note = f"loss {losses.action.item():.2f}, validation {checked.action.item():.2f}"
-                    if checked.belief is not None:
-                        note += f", goal {checked.belief.item():.3f}"
+                    note = _note(losses, checked)
                 if leads and (self.step % config.checkpoint_every_steps == 0 or last):
                     self.checkpoint()
                 progress(self.step, config.steps, note)
@@ -296,9 +296,7 @@ class Training:
             self._write_history()
 
     def _log(self, writer: SummaryWriter | None, part: str, losses: Losses) -> None:
-        values = {"action": losses.action.item(), "total": losses.total.item()}
-        if losses.belief is not None:
-            values["belief"] = losses.belief.item()
+        values = {name: loss.item() for name, loss in losses.named().items()}
         if writer:
             for name, value in values.items():
                 writer.add_scalar(f"loss_{name}/{part}", value, self.step)
@@ -317,8 +315,18 @@ class Training:
 
 def _mean(losses: Sequence[Losses]) -> Losses:
     """Of each kind of loss, over batches of one size."""
-    kinds = zip(*(one.parts() for one in losses), strict=True)
-    return Losses(*(torch.stack([value.detach() for value in kind]).mean() for kind in kinds))
+    kinds = {name: [one.named()[name].detach() for one in losses] for name in losses[0].named()}
+    return Losses(**{name: torch.stack(values).mean() for name, values in kinds.items()})
+
+
+def _note(trained: Losses, checked: Losses) -> str:
+    """For the progress bar."""
+    parts = []
+    if trained.action is not None and checked.action is not None:
+        parts.append(f"loss {trained.action.item():.2f}, validation {checked.action.item():.2f}")
+    if trained.belief is not None and checked.belief is not None:
+        parts.append(f"goal {trained.belief.item():.3f}, validation {checked.belief.item():.3f}")
+    return ", ".join(parts)
 
 
 def _tensors(batch: Batch) -> dict[str, torch.Tensor]:

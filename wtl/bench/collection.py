@@ -23,7 +23,7 @@ import torch
 
 from wtl.attempts import ExplorationConfig, Session, first_contexts, play_attempt, worker_pool
 from wtl.bench.results import Measurement
-from wtl.collect import DemonstrationsConfig, Operator, TrialsConfig, collect_demonstrations, collect_trials
+from wtl.collect import DemonstrationsConfig, collect_demonstrations
 from wtl.config import PhaseConfig
 from wtl.episode import Context
 from wtl.executor import Executor, LocalExecutor
@@ -32,6 +32,7 @@ from wtl.methods.trial import TrialPolicy
 from wtl.rollout import Ending, Improver
 from wtl.store import EpisodeStore
 from wtl.task import Task, TaskDistribution, TaskFamily
+from wtl.trials import Operator, TrialsConfig, collect_trials
 
 WORKERS = 2
 

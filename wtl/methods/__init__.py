@@ -6,13 +6,14 @@ from pathlib import Path
 
 from wtl.learner import read_policy
 from wtl.methods.cloning import Cloning
+from wtl.methods.following import FollowingPolicy
 from wtl.methods.mil import Mil
 from wtl.methods.retrial import RetrialPolicy
 from wtl.methods.shared import SharedPolicy
 from wtl.methods.trial import TrialPolicy
 from wtl.rollout import Improver
 
-_SAVED = {policy.method: policy for policy in (TrialPolicy, RetrialPolicy, SharedPolicy, Cloning, Mil)}
+_SAVED = {policy.method: policy for policy in (TrialPolicy, RetrialPolicy, SharedPolicy, FollowingPolicy, Cloning, Mil)}
 
 
 def load_policy(directory: Path, expected: str | None = None) -> Improver:

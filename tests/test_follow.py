@@ -1,0 +1,146 @@
+"""Following: exact where nothing has changed, bent where something has, never stuck, and another guess each time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wtl.episode import Context, Trajectory
+from wtl.follow import Astray, Follower, FollowerConfig, route_of
+from wtl.task import ObservationLayout
+
+LAYOUT = ObservationLayout(size=5, dimensions=2, points=(0, 2), scalars=(4,), hand_step=0.1)
+"""A hand and an object in the plane, and a gripper."""
+CONFIG = FollowerConfig(touch_spread_steps=0.0, rest_steps=3, patience_steps=30, tolerance_steps=0.5)
+GRASP, CARRY, STEPS = 10, 15, 25  # when the gripper closes, when the hand goes on with the object, when it is there
+
+
+def carried(start: tuple[float, float] = (1.0, 0.0), way: tuple[float, float] = (0.0, 1.0)) -> Trajectory:
+    """The hand goes from (0, 1) to an object in ten steps, closes for five, and brings it a way in ten more."""
+    hand = [np.array([0.0, 1.0])]
+    thing = [np.array(start)]
+    actions = []
+    for step in range(STEPS):
+        motion = np.zeros(2)
+        if step < GRASP:
+            motion = (np.array(start) - [0.0, 1.0]) / 10
+        elif step >= CARRY:
+            motion = np.array(way) / 10
+        hand.append(hand[-1] + motion)
+        thing.append(thing[-1] + (motion if step >= CARRY else 0.0))
+        actions.append([*(motion / LAYOUT.hand_step), 1.0 if step >= GRASP else -1.0])
+    observations = np.concatenate([hand, thing, np.zeros((STEPS + 1, 1))], axis=1)
+    return Trajectory(observations, np.array(actions), np.arange(float(STEPS)), np.arange(STEPS) >= STEPS - 2)
+
+
+class World:
+    """A hand that moves as it is told, and carries the object once it has closed next to it."""
+
+    def __init__(self, start: tuple[float, float], wall: float = np.inf) -> None:
+        self.hand, self.thing, self.wall = np.array([0.0, 1.0]), np.array(start), wall
+
+    def observation(self) -> np.ndarray:
+        return np.array([*self.hand, *self.thing, 0.0])
+
+    def step(self, action: np.ndarray) -> None:
+        before = self.hand.copy()
+        self.hand = np.minimum(self.hand + LAYOUT.hand_step * action[:2], self.wall)
+        if action[2] > 0 and np.linalg.norm(before - self.thing) < 0.12:
+            self.thing = self.thing + self.hand - before
+
+
+def played(
+    world: World, guide: Trajectory, shifts: list[list[float]], steps: int, config: FollowerConfig = CONFIG
+) -> list:
+    follower = Follower(config, LAYOUT, [guide], lambda rows, _: np.array([shifts]), [0])
+    path = []
+    for _ in range(steps):
+        action = follower.act(world.observation()[None], np.array([0]))[0]
+        assert (np.abs(action) <= 1).all()
+        world.step(action)
+        path.append(world.observation())
+    return path
+
+
+def test_where_nothing_has_changed_the_actions_are_the_recorded_ones() -> None:
+    guide = carried()
+    follower = Follower(CONFIG, LAYOUT, [guide], lambda rows, _: np.zeros((1, 1, 2)), [0])
+    actions = [follower.act(guide.observations[[step]], np.array([0]))[0] for step in range(STEPS)]
+    np.testing.assert_allclose(actions, guide.actions, atol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [[0.0, 0.0], [0.5, 0.3], [-0.4, -0.2]])
+@pytest.mark.parametrize("start", [(1.0, 0.0), (1.4, 0.3)])
+def test_an_object_is_met_where_it_stands_and_brought_to_the_shifted_end(
+    start: tuple[float, float], shift: list[float]
+) -> None:
+    guide = carried()
+    end = guide.observations[-1, 2:4] + shift
+    path = played(World(start), guide, [shift], 90, replace(CONFIG, rest_steps=100))
+    np.testing.assert_allclose(path[-1][2:4], end, atol=0.15)
+
+
+def test_a_route_is_walked_again_with_the_next_guess() -> None:
+    shifts = [[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]
+    guide = carried()
+    ends = np.array([guide.observations[-1, 2:4] + shift for shift in shifts])
+    path = np.array(played(World((1.0, 0.0)), guide, shifts, 300))[:, 2:4]
+    came_near = [int(np.argmax(np.linalg.norm(path - end, axis=1) < 0.15)) for end in ends]
+    assert 0 < came_near[0] < came_near[1] < came_near[2]
+
+
+def test_a_hand_that_is_held_up_presses_on_along_the_route() -> None:
+    guide = carried(start=(1.0, 1.0), way=(1.0, 0.0))
+    follower = Follower(
+        replace(CONFIG, rest_steps=1000, patience_steps=4), LAYOUT, [guide], lambda rows, _: np.zeros((1, 1, 2)), [0]
+    )
+    world = World((1.0, 1.0), wall=0.5)
+    grips = []
+    for _ in range(40):
+        action = follower.act(world.observation()[None], np.array([0]))[0]
+        world.step(action)
+        grips.append(action[2])
+    assert grips[-1] == 1.0  # it came to the part of the route in which the gripper is closed
+
+
+def test_the_route_ends_shortly_after_the_first_success() -> None:
+    assert len(route_of(carried(), LAYOUT, replace(CONFIG, after_success_steps=0)).actions_TA) == STEPS - 1
+    assert len(route_of(carried(), LAYOUT, CONFIG).actions_TA) == STEPS
+
+
+def test_progress_by_hand() -> None:
+    route = route_of(carried(), LAYOUT, CONFIG)
+    assert route.anchor == 1
+    np.testing.assert_allclose(route.progress_T, [0.0] * (CARRY + 1) + [0.1 * i for i in range(1, 10)], atol=1e-6)
+    guide = carried()
+    still = guide.observations.copy()
+    still[:, 2:4] = [3.0, 3.0]
+    moved_nothing = Trajectory(still, guide.actions, guide.rewards, guide.successes)
+    way = route_of(moved_nothing, LAYOUT, CONFIG).progress_T
+    assert way[0] == 0.0 and (np.diff(way) >= 0).all()  # the hand's own way, then
+    alone = still.copy()
+    alone[:, 2:4] = 0.0
+    assert route_of(Trajectory(alone, guide.actions, guide.rewards, guide.successes), LAYOUT, CONFIG).anchor is None
+
+
+def test_rows_keep_their_own_routes() -> None:
+    guides = [carried(), carried(way=(0.5, 0.5))]
+    follower = Follower(CONFIG, LAYOUT, guides, lambda rows, _: np.zeros((len(rows), 1, 2)), [0, 1])
+    for step in range(STEPS):
+        rows = np.array([1, 0]) if step % 2 else np.array([0, 1])
+        actions = follower.act(np.stack([guides[row].observations[step] for row in rows]), rows)
+        np.testing.assert_allclose(actions, [guides[row].actions[step] for row in rows], atol=1e-6)
+
+
+def test_bad_input_is_one_sentence() -> None:
+    still = replace(LAYOUT, hand_step=0.0)
+    with pytest.raises(ValueError, match="hand_step says how far"):
+        Follower(CONFIG, still, [carried()], lambda rows, _: np.zeros((1, 1, 2)), [0])
+    with pytest.raises(ValueError, match="got 1 contexts without"):
+        Astray(CONFIG, LAYOUT, (np.zeros((1, 2)),)).actor([Context()], [0])
+    with pytest.raises(ValueError, match="follower.gain must be positive"):
+        FollowerConfig(gain=0.0)
+    with pytest.raises(ValueError, match="follower.rest_steps must not be negative"):
+        FollowerConfig(rest_steps=-1)

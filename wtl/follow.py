@@ -1,0 +1,200 @@
+"""Following a trajectory in another place: the same route, carried over to where things stand now.
+
+A route is bent by two shifts. Up to where the first object begins to move, it goes along with that object's
+place at the start; from there it turns, as the object is brought to its end, to a shift of that end. The hand
+is steered along the route and waits where it is held up. With the shift of the end known, the scripted
+experts' tasks are solved from one demonstration; a hidden goal *is* an unknown shift, and inferring it is
+left to `wtl.methods.following`. A route that has come to its end without an end of the episode is walked once
+more, with another guess. Free of torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wtl.episode import Context, Trajectory
+from wtl.seeding import stream
+from wtl.task import ObservationLayout
+
+
+@dataclass(frozen=True)
+class FollowerConfig:
+    """How a route is walked. Lengths are in hand steps: the way of the hand in one step at full action."""
+
+    gain: float = 0.1
+    """Of the correction added to the recorded action: action for each hand step of distance from the route."""
+    catch_up_gain: float = 0.25
+    """The same where the hand is so far from the route that the route waits."""
+    tolerance_steps: float = 3.0
+    """The distance from which on the route waits."""
+    patience_steps: int = 25
+    """Control steps that it waits at most; a hand that is held up presses on along the route."""
+    rest_steps: int = 10
+    """Control steps at the end of the route before it is walked again."""
+    touch_spread_steps: float = 1.0
+    """Deviation of the start's shift when it is walked again: a grasp that failed is not to fail alike."""
+    moved_steps: float = 2.0
+    """An object that stays within this distance has not been moved."""
+    after_success_steps: int = 5
+    """Control steps of a route after its first success."""
+
+    def __post_init__(self) -> None:
+        for name in ("gain", "catch_up_gain", "tolerance_steps", "moved_steps"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"follower.{name} must be positive, got {getattr(self, name)}")
+        for name in ("patience_steps", "rest_steps", "touch_spread_steps", "after_success_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"follower.{name} must not be negative, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a trajectory says about the way."""
+
+    hand_TD: np.ndarray
+    """Where the hand was, one row for each action."""
+    actions_TA: np.ndarray
+    progress_T: np.ndarray
+    """From 0 to 1: how far the anchor had been brought, or the hand where nothing was moved."""
+    anchor: int | None
+    """Number of the place that the route begins relative to."""
+    anchor_start_D: np.ndarray
+
+
+def route_of(trajectory: Trajectory, layout: ObservationLayout, config: FollowerConfig) -> Route:
+    """The route of a trajectory up to shortly after its first success, or of all of it."""
+    solved = int(trajectory.successes.argmax()) + 1 if trajectory.success else len(trajectory)
+    steps = min(solved + config.after_success_steps, len(trajectory))
+    places_TPD = _places(trajectory.observations[: steps + 1].astype(np.float64), layout)
+    hand = places_TPD[:, 0]
+    things = [p for p in range(1, places_TPD.shape[1]) if places_TPD[0, p].any()]
+    moved = {p: np.linalg.norm(places_TPD[:, p] - places_TPD[0, p], axis=-1) for p in things}
+    far = config.moved_steps * layout.hand_step
+    touched = {p: int((way > far).argmax()) for p, way in moved.items() if way.max() > far}
+    if touched:
+        anchor: int | None = min(touched, key=touched.__getitem__)
+        way = np.maximum.accumulate(moved[anchor])  # type: ignore[index]
+    else:
+        anchor = min(things, key=lambda p: float(np.linalg.norm(places_TPD[:, p] - hand, axis=-1).min()), default=None)
+        way = np.append(0.0, np.linalg.norm(np.diff(hand, axis=0), axis=-1).cumsum())
+    start = places_TPD[0, anchor] if anchor is not None else np.zeros(layout.dimensions)
+    progress = way / max(way[-1], 1e-9)
+    return Route(hand[:-1], trajectory.actions[:steps].astype(np.float64), progress[:-1], anchor, start)
+
+
+def _places(observations: np.ndarray, layout: ObservationLayout) -> np.ndarray:
+    """(..., O) -> (..., P, D)."""
+    return np.stack([observations[..., p : p + layout.dimensions] for p in layout.points], axis=-2)
+
+
+class Follower:
+    """`wtl.rollout.Actor`: one route a row, bent by a guess of where its end has gone."""
+
+    def __init__(
+        self,
+        config: FollowerConfig,
+        layout: ObservationLayout,
+        guides: Sequence[Trajectory],
+        guess: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        seeds: Sequence[int],
+    ) -> None:
+        """`guess` is asked once a row, with the rows (R,) and their first observations (R, O), for (R, H, D) shifts
+        of the end, in the units of places, to be tried in this order.
+
+        Raises:
+            ValueError: actions here do not move the hand.
+        """
+        if layout.hand_step <= 0:
+            raise ValueError(
+                "following needs actions that begin with the motion of the hand; ObservationLayout.hand_step says "
+                f"how far a full one moves it, got {layout.hand_step}"
+            )
+        self._config, self._layout, self._guess = config, layout, guess
+        routes = [route_of(guide, layout, config) for guide in guides]
+        self._last = np.array([len(route.actions_TA) - 1 for route in routes])
+        longest = int(self._last.max()) + 1
+
+        def padded(name: str) -> np.ndarray:
+            return np.stack([_extended(getattr(route, name), longest) for route in routes])
+
+        self._hand, self._actions, self._progress = padded("hand_TD"), padded("actions_TA"), padded("progress_T")
+        self._anchor = np.array([-1 if route.anchor is None else route.anchor for route in routes])
+        self._anchor_start = np.stack([route.anchor_start_D for route in routes])
+        self._generators = [stream(seed, "touch") for seed in seeds]
+        count, size = len(guides), layout.dimensions
+        self._phase = np.full(count, -1)
+        self._waited, self._rested = np.zeros(count, int), np.zeros(count, int)
+        self._start_shift, self._end_shift = np.zeros((count, size)), np.zeros((count, size))
+        self._guesses = [np.zeros((1, size))] * count
+        self._tries = np.zeros(count, int)
+
+    def act(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """See `Actor.act`."""
+        config, step, size = self._config, self._layout.hand_step, self._layout.dimensions
+        observations = np.asarray(observations, np.float64)
+        new = self._phase[rows] < 0
+        if new.any():
+            for row, guesses in zip(rows[new].tolist(), self._guess(rows[new], observations[new]), strict=True):
+                self._guesses[row] = guesses
+        again = self._rested[rows] > config.rest_steps
+        for i in np.flatnonzero(new | again):
+            self._set_out(int(rows[i]), observations[i])
+
+        phase = self._phase[rows]
+        bend = self._progress[rows, phase][:, None]
+        shift = (1.0 - bend) * self._start_shift[rows] + bend * self._end_shift[rows]
+        away = self._hand[rows, phase] + shift - observations[:, self._layout.points[0] :][:, :size]
+        near = np.linalg.norm(away, axis=-1) < config.tolerance_steps * step
+        ended = phase == self._last[rows]
+        goes_on = near | (self._waited[rows] >= config.patience_steps)
+
+        actions = self._actions[rows, phase]
+        # While it waits, and once it has come to its end, the route has no motion of its own.
+        moving = (goes_on & (self._rested[rows] == 0))[:, None]
+        gain = np.where(moving, config.gain, config.catch_up_gain) / step
+        actions[:, :size] = np.where(moving, actions[:, :size], 0.0) + gain * away
+        self._waited[rows] = np.where(near, 0, self._waited[rows] + 1)
+        self._rested[rows] += ended & goes_on
+        self._phase[rows] = np.where(goes_on & ~ended, phase + 1, phase)
+        return np.clip(actions, -1.0, 1.0)
+
+    def _set_out(self, row: int, observation: np.ndarray) -> None:
+        """Begin the route, with the next guess and, if it is not the first, a slightly other touch."""
+        size, tried = self._layout.dimensions, int(self._tries[row])
+        shift = np.zeros(size)
+        if self._anchor[row] >= 0:
+            place = _places(observation, self._layout)[self._anchor[row]]
+            shift = place - self._anchor_start[row] if place.any() else shift
+        if tried:
+            spread = self._config.touch_spread_steps * self._layout.hand_step
+            shift = shift + spread * self._generators[row].standard_normal(size)
+        self._start_shift[row] = shift
+        self._end_shift[row] = self._guesses[row][tried % len(self._guesses[row])]
+        self._tries[row] += 1
+        self._phase[row] = self._waited[row] = self._rested[row] = 0
+
+
+@dataclass(frozen=True)
+class Astray:
+    """`wtl.rollout.Improver` that follows demonstrations to where it is told: its trials miss as honest guesses do."""
+
+    config: FollowerConfig
+    layout: ObservationLayout
+    shifts: tuple[np.ndarray, ...]
+    """(H, D) a row."""
+    source: str = "follower led astray"
+
+    def actor(self, contexts: Sequence[Context], seeds: Sequence[int]) -> Follower:
+        """See `Improver.actor`. Raises ValueError for a context without a demonstration."""
+        guides = [context.demonstration for context in contexts if context.demonstration is not None]
+        if len(guides) < len(contexts):
+            raise ValueError(f"following needs a demonstration, got {len(contexts) - len(guides)} contexts without")
+        shifts = np.stack(self.shifts)
+        return Follower(self.config, self.layout, guides, lambda rows, _: shifts[rows], seeds)
+
+
+def _extended(values: np.ndarray, length: int) -> np.ndarray:
+    return np.concatenate([values, np.repeat(values[-1:], length - len(values), axis=0)])
