@@ -101,6 +101,8 @@ class BatchConfig:
     object_offset: float = 0.0
     """Largest displacement of each object's reported place along each axis, alike in context and queries, so that
     where a family's object wants to be touched has to be read."""
+    hidden_goal_weight: int = 1
+    """As how many families one counts that hides its goal: there is more to learn of it."""
     no_demonstration: float = 0.1
     """Share of the batches without a demonstration (makes the control of that name a fair one)."""
     masked_outcome: float = 0.05

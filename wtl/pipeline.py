@@ -35,7 +35,7 @@ from wtl.seeding import seed_for
 from wtl.store import EpisodeStore, write_atomically
 from wtl.team import ALONE, Team
 from wtl.train import TrainConfig, Training, own_parts, share_cores
-from wtl.trials import collect_trials
+from wtl.trials import collect_trials, spread_weights
 
 
 class Pipeline:
@@ -258,7 +258,7 @@ class Pipeline:
             regime="none" if trials_in_context is None else self.config.regime,
             seed=seed_for(self.config.seed, "batches", name, split),
             trials_in_context=trials_in_context or (0, 0),
-            weights={name: family.spec.weight for name, family in self.plan.distribution.families.items()},
+            weights=spread_weights(self.plan.distribution, config.batch.hidden_goal_weight),
         )
 
     @contextmanager

@@ -32,6 +32,8 @@ class TrialsConfig:
     """Tasks of the first round (None: all)."""
     later_round_tasks: int | None = None
     """Tasks of each later round, in which the operator plays attempts 0 .. `attempts`."""
+    hidden_goal_weight: int = 1
+    """As how many families one counts that hides its goal, where not all tasks are played."""
     per_task: int = 1
     """Sessions a task in each round."""
     attempts: int = 2
@@ -121,7 +123,7 @@ def collect_trials(
     """
     limit = config.later_round_tasks if round_number else config.first_round_tasks
     shelf = DemonstrationShelf(demonstrations, regime)
-    weights = {name: family.spec.weight for name, family in distribution.families.items()}
+    weights = spread_weights(distribution, config.hidden_goal_weight)
     goals = _Goals(demonstrations) if isinstance(operator, FollowerConfig) else None
     played: list[tuple[Session, np.ndarray | None]] = []
     for split in ("train", "validation"):
@@ -158,6 +160,14 @@ class _Goals:
         """(count, D) shifts from a demonstration's goal to those of tasks of its family, drawn at random."""
         goals = np.stack(self._of_family[shown.task.family])
         return goals[stream(seed, "astray").integers(len(goals), size=count)] - shown.goal
+
+
+def spread_weights(distribution: TaskDistribution, hidden_goal_weight: int) -> dict[str, int]:
+    """As how many families each counts where families share something out."""
+    return {
+        name: family.spec.weight * (hidden_goal_weight if family.spec.hidden_goal else 1)
+        for name, family in distribution.families.items()
+    }
 
 
 def _spread(

@@ -27,6 +27,7 @@ from wtl.collect import DemonstrationsConfig, collect_demonstrations
 from wtl.config import PhaseConfig
 from wtl.episode import Context
 from wtl.executor import Executor, LocalExecutor
+from wtl.follow import FollowerConfig
 from wtl.methods import load_policy
 from wtl.methods.trial import TrialPolicy
 from wtl.rollout import Ending, Improver
@@ -126,8 +127,8 @@ def _bare(unit: _Bare) -> _Spent:
 
 
 def tasks_needed(size: CollectionSize) -> int:
-    """Training tasks that the distribution must have."""
-    return size.units * size.unit_episodes * size.rounds
+    """Training tasks that the distribution must have: either operator meets its own in each round."""
+    return 2 * size.units * size.unit_episodes * size.rounds
 
 
 def measure_collection(distribution: TaskDistribution, phase: PhaseConfig, size: CollectionSize) -> list[Measurement]:
@@ -171,6 +172,12 @@ class _Rounds:
             f"collect_trials, new tasks, {horizon} steps": functools.partial(self._collect, horizon)
             for horizon in (size.horizon_steps, size.long_horizon_steps)
         }
+        whole |= {
+            f"collect_trials by a follower, new tasks, {horizon} steps": functools.partial(
+                self._collect, horizon, follows=True
+            )
+            for horizon in (size.horizon_steps, size.long_horizon_steps)
+        }
         played: dict[str, Callable[[], float]] = {
             "played": play,
             "played without labels": functools.partial(play, labels=False),
@@ -205,19 +212,27 @@ class _Rounds:
             Measurement("collection", "further resets of it", 1000 * min(s.next_reset_s for s in every), "ms"),
         ]
 
-    def _collect(self, horizon: int, number: int) -> float:
-        """Steps per second of wall time of the stage itself, on tasks that no worker has reset before."""
+    def _collect(self, horizon: int, number: int, follows: bool = False) -> float:
+        """Steps per second of wall time of the stage itself, on tasks that no worker has reset before.
+
+        A trial policy's trials are labelled and keep their states; those of a follower need neither.
+        """
         size = self._size
-        per_round = size.units * size.unit_episodes
+        per_round, number = size.units * size.unit_episodes, number + follows * size.rounds
         tasks = self._distribution.train[number * per_round : (number + 1) * per_round]
         config = TrialsConfig(
-            horizons_steps=(horizon,), after_success_steps=None, unit_episodes=size.unit_episodes, attempts=0
+            horizons_steps=(horizon,),
+            after_success_steps=None,
+            unit_episodes=size.unit_episodes,
+            attempts=0,
+            keep_states=not follows,
         )
         directory = self._folder / f"trials-{number}-{horizon}"
+        operator = FollowerConfig() if follows else Operator(self._trial)
         start = time.perf_counter()
         collect_trials(
             self._tasks_of_round(tasks), config, ExplorationConfig(), "family", self._demos,
-            Operator(self._trial), 0, number, directory, self._executor, _silent,
+            operator, 0, number, directory, self._executor, _silent, labelled=not follows,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         return sum(record.steps for record in EpisodeStore(directory).records) / seconds
