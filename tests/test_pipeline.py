@@ -97,6 +97,33 @@ def test_one_network_for_all_attempts_and_evaluated_again_without_training(tmp_p
     assert one == other
 
 
+FOLLOWING = [
+    "operator=following", "following.shift={width: 16, decoys: 8, proposals: 50}",
+    "retrial.train.batch.trial_queries=0", "retrial.train.batch.no_demonstration=0",
+    "retrial.later_train.batch.trial_queries=0", "retrial.later_train.batch.no_demonstration=0",
+]  # fmt: skip
+
+
+def test_an_operator_that_follows_has_no_trial_policy_and_is_one_for_all_attempts(tmp_path: Path) -> None:
+    config = load_config("probe", tiny(tmp_path / "run", *FOLLOWING))
+    run_everything(config)
+    plan = Plan(config)
+    assert not plan.trial.directory.exists() and plan.operator(2).trial == plan.operator(2).retrial
+    astray, own = (EpisodeStore(tmp_path / "run" / f"trials-{number}").records for number in (0, 1))
+    assert {r.source for r in astray} == {"follower led astray"} and {r.attempt for r in astray} == {0}
+    assert {r.source.split()[0] for r in own} == {"following"} and {r.attempt for r in own} == {0, 1, 2}
+    results = read_results(tmp_path / "run" / "evaluation" / "episodes.csv")
+    assert {r.method for r in results} == {"wtl", "cloning", "mil", "nearest_neighbour", "expert"}
+    solved: set[tuple[str, int]] = set()
+    for row in sorted((r for r in results if r.method == "wtl" and not r.control), key=lambda r: r.attempt):
+        assert row.success or (row.task, row.seed) not in solved  # what has succeeded is repeated
+        if row.success:
+            solved.add((row.task, row.seed))
+    before = content(tmp_path / "run")
+    run_everything(config)
+    assert content(tmp_path / "run") == before
+
+
 def test_another_seed_begins_with_other_weights(
     probe_run: ProbeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
