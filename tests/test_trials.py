@@ -81,7 +81,7 @@ def test_a_follower_led_astray_goes_to_the_goals_of_other_tasks(probe_run: Probe
         others = [g for name, g in goals.items() if name.startswith(episode.task.family) and "/test/" not in name]
         away.append(min(np.linalg.norm(path - other, axis=1).min() for other in others))
         missed.append(not episode.trajectory.success)
-    assert np.median(away) < 0.1 and 0.1 < np.mean(missed) < 0.95
+    assert np.median(away) < 0.15 and 0.1 < np.mean(missed) < 0.95
 
 
 def test_later_rounds_play_attempts_in_a_row_on_other_tasks(

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes everything in this folder and the checkpoint of the package; an hour and a half on two cores.
+# Makes everything in this folder and the checkpoint of the package; three quarters of an hour on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 make setup
