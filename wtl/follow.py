@@ -19,6 +19,8 @@ from wtl.episode import Context, Trajectory
 from wtl.seeding import stream
 from wtl.task import ObservationLayout
 
+_STILL = 1e-3  # hand steps; routes are float32, and correcting what rounding left would make a repetition another one
+
 
 @dataclass(frozen=True)
 class FollowerConfig:
@@ -147,7 +149,9 @@ class Follower:
         bend = self._progress[rows, phase][:, None]
         shift = (1.0 - bend) * self._start_shift[rows] + bend * self._end_shift[rows]
         away = self._hand[rows, phase] + shift - observations[:, self._layout.points[0] :][:, :size]
-        near = np.linalg.norm(away, axis=-1) < config.tolerance_steps * step
+        far = np.linalg.norm(away, axis=-1)
+        away[far < _STILL * step] = 0.0
+        near = far < config.tolerance_steps * step
         ended = phase == self._last[rows]
         goes_on = near | (self._waited[rows] >= config.patience_steps)
 
