@@ -170,7 +170,7 @@ class RunConfig:
     def _check_following(self) -> None:
         if self.regime == "none":
             raise ValueError("operator: following needs something to follow; in regime `none` set operator: imitating")
-        for name in ("train", "later_train"):
+        for name in ("train", "later_train")[: self.retrial.rounds]:
             batch = getattr(self.retrial, name).batch
             if batch.no_demonstration or batch.trial_queries:
                 raise ValueError(
