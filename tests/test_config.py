@@ -148,7 +148,7 @@ def test_the_policy_that_comes_with_the_package_is_small_and_acts() -> None:
     folder = trained_policy("ml45")
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
     shown = make_trajectory(40, layout=LAYOUT, action_size=4)
-    actor = load_policy(folder, "shared").actor([Context(shown)], [0])
+    actor = load_policy(folder, "following").actor([Context(shown)], [0])
     assert np.abs(actor.act(shown.observations[:1].copy(), np.array([0]))).max() <= 1.05
     with pytest.raises(ConfigError, match="trained: there is no policy in 'nowhere'; give the folder of one, or.*ml45"):
         trained_policy("nowhere")

@@ -131,8 +131,8 @@ class RunConfig:
     policy, as in the paper; or the demonstrated route is followed, bent by what one network infers (`following`)."""
     tasks: TasksConfig = field(default_factory=TasksConfig)
     trained: str = ""
-    """A trained shared policy to be evaluated instead of training one: a folder, or the name of one that comes with
-    the package (`wtl/pretrained/`)."""
+    """A trained policy for all attempts, evaluated instead of training one: a folder, or the name of one that comes
+    with the package (`wtl/pretrained/`)."""
     own_demonstrations: str = ""
     """A finished episode store of one's own, used instead of asking the expert."""
     demonstrations: DemonstrationsConfig = field(default_factory=DemonstrationsConfig)
@@ -159,13 +159,12 @@ class RunConfig:
                 )
             if self.retrial.policy.network != self.trial.policy.network:
                 raise ValueError("retrial.shared goes on from the trial policy: the two policy.network must be equal")
-        following = self.operator == "following"
-        readable = self.following.max_trials if following else self.retrial.policy.network.max_trials
+        readable, where = self.retrial.policy.network.max_trials, "retrial.policy.network.max_trials"
+        if self.operator == "following":
+            readable, where = self.following.max_trials, "following.max_trials"
         wanted = max(self.retrial.first_trials_in_context, self.retrial.later_trials_in_context)
         if wanted > readable:
-            raise ValueError(
-                f"retrial.*_trials_in_context is {wanted}, but network.max_trials of its policy is {readable}"
-            )
+            raise ValueError(f"retrial.*_trials_in_context is {wanted}, but {where} is {readable}")
 
     def _check_following(self) -> None:
         if self.regime == "none":
