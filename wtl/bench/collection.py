@@ -1,7 +1,7 @@
 """Collecting with the policy in the loop against environments that are stepped and nothing else.
 
-Two workers play sessions of an untrained trial policy; two workers step bare environments with the very actions that
-were played. All take turns, a few rounds, and each counts with its best round. The stage itself counts wall time.
+Two workers play sessions of an untrained policy; two workers step bare environments with the actions that
+were played last. All take turns, a few rounds, and each counts with its best round. The stage itself counts wall time.
 Where the rest goes is found by leaving things out (expert labels, simulation states, the network) and counts CPU time
 of the workers, which other work on the machine disturbs less.
 
