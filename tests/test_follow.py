@@ -40,11 +40,13 @@ class World:
 
     def __init__(self, start: tuple[float, float], wall: float = np.inf) -> None:
         self.hand, self.thing, self.wall = np.array([0.0, 1.0]), np.array(start), wall
+        self.grips: list[float] = []
 
     def observation(self) -> np.ndarray:
         return np.array([*self.hand, *self.thing, 0.0])
 
     def step(self, action: np.ndarray) -> None:
+        self.grips.append(action[2])
         before = self.hand.copy()
         self.hand = np.minimum(self.hand + LAYOUT.hand_step * action[:2], self.wall)
         if action[2] > 0 and np.linalg.norm(before - self.thing) < 0.12:
@@ -82,13 +84,37 @@ def test_an_object_is_met_where_it_stands_and_brought_to_the_shifted_end(
     np.testing.assert_allclose(path[-1][2:4], end, atol=0.15)
 
 
-def test_a_route_is_walked_again_with_the_next_guess() -> None:
+def test_guesses_are_tried_one_after_another() -> None:
     shifts = [[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]
     guide = carried()
     ends = np.array([guide.observations[-1, 2:4] + shift for shift in shifts])
     path = np.array(played(World((1.0, 0.0)), guide, shifts, 300))[:, 2:4]
     came_near = [int(np.argmax(np.linalg.norm(path - end, axis=1) < 0.15)) for end in ends]
     assert 0 < came_near[0] < came_near[1] < came_near[2]
+
+
+@pytest.mark.parametrize("resume_steps", [5, 1000])
+def test_with_the_object_in_hand_only_the_end_of_the_route_is_walked_again(resume_steps: int) -> None:
+    guide, world, ends = carried(), World((1.0, 0.0)), [[0.0, 0.0], [0.3, 0.0], [0.0, -0.3]]
+    path = np.array(played(world, guide, ends, 95, replace(CONFIG, resume_steps=resume_steps)))[:, 2:4]
+    for end in ends:
+        assert np.linalg.norm(path - guide.observations[-1, 2:4] - end, axis=1).min() < 0.1
+    assert world.grips == [-1.0] * GRASP + [1.0] * (95 - GRASP)  # never opened, however far back one would resume
+
+
+def test_an_object_that_was_lost_is_fetched_again() -> None:
+    guide, world = carried(), World((1.0, 0.0))
+    config, shifts = replace(CONFIG, rest_steps=6), [[0.0, 0.0], [0.5, 0.0]]
+    follower = Follower(config, LAYOUT, [guide], lambda rows, _: np.array([shifts]), [0])
+    for step in range(90):
+        if step == STEPS + 4:  # it slips away while the hand rests
+            world.thing = np.array([0.2, 0.5])
+        world.step(follower.act(world.observation()[None], np.array([0]))[0])
+        if step > STEPS + 4 and np.linalg.norm(world.thing - guide.observations[-1, 2:4] - shifts[1]) < 0.15:
+            break
+    else:
+        pytest.fail(f"the object lies at {world.thing}")
+    assert -1.0 in world.grips[STEPS + 4 :]
 
 
 def test_a_hand_that_is_held_up_presses_on_along_the_route() -> None:
@@ -144,3 +170,5 @@ def test_bad_input_is_one_sentence() -> None:
         FollowerConfig(gain=0.0)
     with pytest.raises(ValueError, match="follower.rest_steps must not be negative"):
         FollowerConfig(rest_steps=-1)
+    with pytest.raises(ValueError, match="follower.hold_steps must be positive"):
+        FollowerConfig(hold_steps=0.0)

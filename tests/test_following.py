@@ -167,6 +167,15 @@ def test_a_shift_that_can_be_read_is_learned(hidden: bool) -> None:
         assert told < 0.5
 
 
+def test_what_a_loss_draws_depends_on_its_batch_alone() -> None:
+    """Else a team would not do what one process does, and validation would change training."""
+    made, batch = policy(), batch_of(np.random.default_rng(1), 8, False)
+    first = made.loss(replace(batch, seed=5)).total.item()
+    torch.rand(3)
+    assert made.loss(replace(batch, seed=5)).total.item() == first
+    assert made.loss(replace(batch, seed=6)).total.item() != first
+
+
 # Settings.
 
 

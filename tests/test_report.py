@@ -119,6 +119,8 @@ def test_the_tables_say_what_was_found() -> None:
     assert "| wtl | 40 | 20 [10, 35] | 70 [55, 82] | 90 [77, 96] |\n" in pasted
     assert "| wtl@1 - wtl@0 | 40 | +50 |" in pasted
     assert "| visible_goal | 20 |" in pasted
+    hidden = pasted[pasted.index("families that hide their goal") :]
+    assert "| wtl@1 - wtl@0 | 20 | +50 |" in hidden and "visible" not in hidden  # the same differences, of reach alone
     assert "runs compared" not in pasted
 
 
@@ -134,6 +136,14 @@ def test_runs_and_splits_are_not_mixed() -> None:
     pasted = printed({"a": both, "b": RunResults(tuple(make_rows(entries=30)), HIDDEN)}, markdown=True)
     for line in ("a, family-test: wtl | 40", "a, family-train: wtl | 40", "b, family-test: wtl | 60"):
         assert f"| {line} |" in pasted
+    assert "family-train: mean" not in pasted
+
+
+def test_runs_of_one_setting_have_a_mean() -> None:
+    worse = {("wtl", ""): {0: 0.1, 1: 0.4}}
+    runs = {"a": RunResults(tuple(make_rows()), HIDDEN), "b": RunResults(tuple(make_rows(shares=worse)), HIDDEN)}
+    mean = "| family-test: mean of 2 runs (least to most) |  | 15 (10 to 20) | 55 (40 to 70) | 90 (90 to 90) |"
+    assert mean in printed(runs, markdown=True)
 
 
 @pytest.mark.parametrize(

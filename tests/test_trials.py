@@ -15,7 +15,7 @@ from wtl.attempts import ExplorationConfig
 from wtl.executor import LocalExecutor, SerialExecutor
 from wtl.follow import FollowerConfig
 from wtl.store import EpisodeStore
-from wtl.trials import Operator, TrialsConfig, collect_trials
+from wtl.trials import Operator, TrialsConfig, _Goals, collect_trials
 
 
 def silent(*_: int) -> None:
@@ -117,3 +117,16 @@ def test_trials_that_were_lost_are_the_same_again(probe_run: ProbeRun, operator:
     (tmp_path / "shard-00002.safetensors").unlink()
     trials(probe_run, operator, tmp_path, 1)
     assert content(tmp_path) == before
+
+
+def test_a_follower_is_not_led_astray_to_a_tasks_own_goal(probe_run: ProbeRun) -> None:
+    store = EpisodeStore(probe_run.plan.demos.directory)
+    goals = _Goals(store, near=0.3)
+    shown, *others = [e for e in store if e.task.split == "train"]
+    missed = []
+    for episode in others:
+        led_to = goals.elsewhere(episode.task, shown, seed=3, count=50) + shown.goal
+        missed.append(np.linalg.norm(led_to - episode.goal, axis=1).min())
+    assert min(missed) > 0.3
+    everywhere = _Goals(store, near=100.0)  # where all goals are near, one of them must do
+    assert everywhere.elsewhere(others[0].task, shown, seed=3).shape == (16, 2)

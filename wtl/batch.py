@@ -74,11 +74,13 @@ class Batch:
     """Where the expert of the task goes: a label of the auxiliary loss, never an input."""
     shown_goal_BG: Tensor
     """The same for the demonstration's task; zeros without one."""
+    seed: int = 0
+    """Of what a loss draws itself: a function of step and micro-batch, as everything here."""
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "segments"}
-        return Batch(segments=self.segments.to(device) if self.segments else None, **moved)
+        tensors: dict[str, Any] = {n: value.to(device) for n, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, segments=self.segments.to(device) if self.segments else None, **tensors)
 
 
 @dataclass(frozen=True)
@@ -288,8 +290,15 @@ class MetaBatches:
         observations = world.observations(self._table.observations[steps], self._layout)
         start = world.observations(self._table.observations[self._table.first[episodes[:, 0]]], self._layout)
         goal = world.place(self._goals[episodes[:, 0]])
-        arrays = (observations, world.actions(self._labels[steps]), start, goal, shown_goal)
-        return Batch(segments, *(torch.from_numpy(np.asarray(array, np.float32)) for array in arrays))
+        return Batch(
+            segments,
+            _tensor(observations),
+            _tensor(world.actions(self._labels[steps])),
+            _tensor(start),
+            _tensor(goal),
+            _tensor(shown_goal),
+            seed_for(self.seed, "loss", *own),
+        )
 
     def _world(self, generator: np.random.Generator, count: int) -> World:
         config, size = self.config, self._layout.dimensions
@@ -332,3 +341,7 @@ class MetaBatches:
         # The last observation of an episode has no action.
         steps = (generator.random(episodes.shape) * (self._table.lengths[episodes] - 1)).astype(int)
         return episodes, steps + self._table.first[episodes]
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(array, np.float32))

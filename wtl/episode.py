@@ -108,6 +108,10 @@ class Context:
         """This context after one more trial."""
         return Context(self.demonstration, (*self.trials, trial))
 
+    def newest(self, trials: int) -> Context:
+        """This context with so many trials at most."""
+        return Context(self.demonstration, self.trials[max(0, len(self.trials) - trials) :])
+
     def with_trials(self, change: Callable[[Trajectory], Trajectory]) -> Context:
         """This context with each trial changed."""
         return Context(self.demonstration, tuple(change(trial) for trial in self.trials))

@@ -4,8 +4,9 @@ A route is bent by two shifts. Up to where the first object begins to move, it g
 place at the start; from there it turns, as the object is brought to its end, to a shift of that end. The hand
 is steered along the route and waits where it is held up. With the shift of the end known, the scripted
 experts' tasks are solved from one demonstration; a hidden goal *is* an unknown shift, and inferring it is
-left to `wtl.methods.following`. A route that has come to its end without an end of the episode is walked once
-more, with another guess. Free of torch.
+left to `wtl.methods.following`. A route that has come to its end without an end of the episode goes on with
+another guess: from shortly before its end while the object is still in the hand, else from its beginning.
+Free of torch.
 """
 
 from __future__ import annotations
@@ -35,19 +36,29 @@ class FollowerConfig:
     patience_steps: int = 25
     """Control steps that it waits at most; a hand that is held up presses on along the route."""
     rest_steps: int = 10
-    """Control steps at the end of the route before it is walked again."""
+    """Control steps at the end of the route before the next guess."""
+    resume_steps: int = 15
+    """How far before its end, at most, the route is resumed while the object is still in the hand."""
+    hold_steps: float = 3.0
+    """The object is still in the hand if its place from there is that of the route's end, up to this distance."""
     touch_spread_steps: float = 1.0
-    """Deviation of the start's shift when it is walked again: a grasp that failed is not to fail alike."""
+    """Deviation of the start's shift when the route begins again: a grasp that failed is not to fail alike."""
     moved_steps: float = 2.0
     """An object that stays within this distance has not been moved."""
     after_success_steps: int = 5
     """Control steps of a route after its first success."""
 
     def __post_init__(self) -> None:
-        for name in ("gain", "catch_up_gain", "tolerance_steps", "moved_steps"):
+        for name in ("gain", "catch_up_gain", "tolerance_steps", "hold_steps", "moved_steps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"follower.{name} must be positive, got {getattr(self, name)}")
-        for name in ("patience_steps", "rest_steps", "touch_spread_steps", "after_success_steps"):
+        for name in (
+            "patience_steps",
+            "rest_steps",
+            "resume_steps",
+            "touch_spread_steps",
+            "after_success_steps",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"follower.{name} must not be negative, got {getattr(self, name)}")
 
@@ -64,32 +75,34 @@ class Route:
     anchor: int | None
     """Number of the place that the route begins relative to."""
     anchor_start_D: np.ndarray
+    moved_from: int = 0
+    """The first step with the anchor on its way."""
+    held_D: np.ndarray | None = None
+    """Where the anchor stood at the end, seen from the hand; None if nothing was moved."""
 
 
 def route_of(trajectory: Trajectory, layout: ObservationLayout, config: FollowerConfig) -> Route:
     """The route of a trajectory up to shortly after its first success, or of all of it."""
     solved = int(trajectory.successes.argmax()) + 1 if trajectory.success else len(trajectory)
     steps = min(solved + config.after_success_steps, len(trajectory))
-    places_TPD = _places(trajectory.observations[: steps + 1].astype(np.float64), layout)
+    places_TPD = layout.places(trajectory.observations[: steps + 1].astype(np.float64))
     hand = places_TPD[:, 0]
     things = [p for p in range(1, places_TPD.shape[1]) if places_TPD[0, p].any()]
     moved = {p: np.linalg.norm(places_TPD[:, p] - places_TPD[0, p], axis=-1) for p in things}
     far = config.moved_steps * layout.hand_step
     touched = {p: int((way > far).argmax()) for p, way in moved.items() if way.max() > far}
+    moved_from, held = 0, None
     if touched:
         anchor: int | None = min(touched, key=touched.__getitem__)
         way = np.maximum.accumulate(moved[anchor])  # type: ignore[index]
+        moved_from, held = touched[anchor], places_TPD[-1, anchor] - hand[-1]  # type: ignore[index]
     else:
         anchor = min(things, key=lambda p: float(np.linalg.norm(places_TPD[:, p] - hand, axis=-1).min()), default=None)
         way = np.append(0.0, np.linalg.norm(np.diff(hand, axis=0), axis=-1).cumsum())
     start = places_TPD[0, anchor] if anchor is not None else np.zeros(layout.dimensions)
     progress = way / max(way[-1], 1e-9)
-    return Route(hand[:-1], trajectory.actions[:steps].astype(np.float64), progress[:-1], anchor, start)
-
-
-def _places(observations: np.ndarray, layout: ObservationLayout) -> np.ndarray:
-    """(..., O) -> (..., P, D)."""
-    return np.stack([observations[..., p : p + layout.dimensions] for p in layout.points], axis=-2)
+    actions = trajectory.actions[:steps].astype(np.float64)
+    return Route(hand[:-1], actions, progress[:-1], anchor, start, min(moved_from, steps - 1), held)
 
 
 class Follower:
@@ -125,6 +138,8 @@ class Follower:
         self._hand, self._actions, self._progress = padded("hand_TD"), padded("actions_TA"), padded("progress_T")
         self._anchor = np.array([-1 if route.anchor is None else route.anchor for route in routes])
         self._anchor_start = np.stack([route.anchor_start_D for route in routes])
+        self._resume = np.maximum(self._last - config.resume_steps, [route.moved_from for route in routes])
+        self._held = [route.held_D for route in routes]
         self._generators = [stream(seed, "touch") for seed in seeds]
         count, size = len(guides), layout.dimensions
         self._phase = np.full(count, -1)
@@ -166,19 +181,29 @@ class Follower:
         return np.clip(actions, -1.0, 1.0)
 
     def _set_out(self, row: int, observation: np.ndarray) -> None:
-        """Begin the route, with the next guess and, if it is not the first, a slightly other touch."""
-        size, tried = self._layout.dimensions, int(self._tries[row])
-        shift = np.zeros(size)
-        if self._anchor[row] >= 0:
-            place = _places(observation, self._layout)[self._anchor[row]]
-            shift = place - self._anchor_start[row] if place.any() else shift
-        if tried:
-            spread = self._config.touch_spread_steps * self._layout.hand_step
-            shift = shift + spread * self._generators[row].standard_normal(size)
-        self._start_shift[row] = shift
+        """Go for the next guess, with what is in the hand or from the beginning."""
+        places_PD, tried = self._layout.places(observation), int(self._tries[row])
         self._end_shift[row] = self._guesses[row][tried % len(self._guesses[row])]
         self._tries[row] += 1
-        self._phase[row] = self._waited[row] = self._rested[row] = 0
+        self._waited[row] = self._rested[row] = 0
+        if tried and self._still_held(row, places_PD):
+            self._phase[row] = self._resume[row]
+            return
+        self._phase[row] = 0
+        place = places_PD[self._anchor[row]]
+        here = self._anchor[row] >= 0 and place.any()
+        shift = place - self._anchor_start[row] if here else np.zeros_like(place)
+        if tried:
+            spread = self._config.touch_spread_steps * self._layout.hand_step
+            shift = shift + spread * self._generators[row].standard_normal(len(shift))
+        self._start_shift[row] = shift
+
+    def _still_held(self, row: int, places_PD: np.ndarray) -> bool:
+        held = self._held[row]
+        if held is None:
+            return True  # nothing was to be moved, so nothing can have been lost
+        away = places_PD[self._anchor[row]] - places_PD[0] - held
+        return float(np.linalg.norm(away)) < self._config.hold_steps * self._layout.hand_step
 
 
 @dataclass(frozen=True)

@@ -105,3 +105,14 @@ def load_weights(directory: Path, network: nn.Module) -> None:
     if missing or unexpected:
         names = ", ".join([*missing, *unexpected][:3])
         raise ValueError(f"{directory} is a checkpoint of another model: {names} do not match")
+
+
+def inherit_weights(directory: Path, network: nn.Module, method: str, *others: str) -> None:
+    """Start from the weights of a saved policy of this method, or of one of the others.
+
+    Raises:
+        ValueError: it is of none of them, or `load_weights` does.
+    """
+    if read_policy(directory)["method"] not in (method, *others):
+        raise ValueError(f"{directory} is no {method} policy, so a {method} policy cannot start from it")
+    load_weights(directory, network)

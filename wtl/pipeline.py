@@ -35,7 +35,7 @@ from wtl.seeding import seed_for
 from wtl.store import EpisodeStore, write_atomically
 from wtl.team import ALONE, Team
 from wtl.train import TrainConfig, Training, own_parts, share_cores
-from wtl.trials import collect_trials, spread_weights
+from wtl.trials import collect_trials
 
 
 class Pipeline:
@@ -119,19 +119,18 @@ class Pipeline:
         """Stage `retrial-N`."""
         c, stage = self.config.retrial, self.plan.retrial(round_number)
         train, spec = c.later_train if round_number else c.train, self.plan.distribution.spec
-        shared = c.shared or self.plan.follows
 
         def make() -> dict[str, Any]:
             learner: FollowingPolicy | SharedPolicy | RetrialPolicy
             if self.plan.follows:
                 learner = FollowingPolicy(self.config.following, spec, train.batch.frames)
             else:
-                learner = (SharedPolicy if shared else RetrialPolicy)(c.policy, spec, train.batch.frames)
+                learner = (SharedPolicy if self.plan.shares else RetrialPolicy)(c.policy, spec, train.batch.frames)
             stores = [self.plan.demos, *(self.plan.trials(r) for r in range(round_number + 1))]
             most = c.later_trials_in_context if round_number else c.first_trials_in_context
-            first = self.plan.trial if c.shared and not self.plan.follows else None
+            first = self.plan.trial if self.plan.shares and not self.plan.follows else None
             before = self.plan.retrial(round_number - 1) if round_number else first
-            return self._train(stage, learner, train, stores, (0 if shared else 1, most), start=before)
+            return self._train(stage, learner, train, stores, (0 if self.plan.shares else 1, most), start=before)
 
         self._run(stage, make, train)
 
@@ -258,7 +257,7 @@ class Pipeline:
             regime="none" if trials_in_context is None else self.config.regime,
             seed=seed_for(self.config.seed, "batches", name, split),
             trials_in_context=trials_in_context or (0, 0),
-            weights=spread_weights(self.plan.distribution, config.batch.hidden_goal_weight),
+            weights=self.plan.distribution.weights(config.batch.hidden_goal_weight),
         )
 
     @contextmanager

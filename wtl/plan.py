@@ -114,6 +114,11 @@ class Plan:
         """Whether routes are followed; if not, actions are imitated."""
         return self.config.operator == "following"
 
+    @property
+    def shares(self) -> bool:
+        """Whether one network serves all attempts."""
+        return self.follows or self.config.retrial.shared
+
     def operator(self, rounds: int) -> Operator:
         """The trained pair after this many rounds; 0: the trial policy alone."""
         if self.config.trained:
@@ -122,7 +127,7 @@ class Plan:
         if not rounds:
             return Operator(self.trial.policy)
         retrial = self.retrial(rounds - 1).policy
-        return Operator(retrial if self.config.retrial.shared or self.follows else self.trial.policy, retrial)
+        return Operator(retrial if self.shares else self.trial.policy, retrial)
 
     @property
     def shelf(self) -> DemonstrationShelf:

@@ -10,7 +10,6 @@ from rich.console import Console
 from wtl.config import to_yaml
 from wtl.evaluate import make_entries
 from wtl.figures import draw_curves
-from wtl.methods import load_policy
 from wtl.plan import Plan
 from wtl.report import load_run, print_tables, report_tables, summarise
 from wtl.results import EpisodeResult
@@ -28,13 +27,11 @@ def clips(plan: Plan, entry: int = 0, style: Style = "auto") -> list[Clip]:
         raise ValueError(f"entry {entry} does not exist; the evaluation has entries 0 .. {len(entries.sessions) - 1}")
     session = entries.sessions[entry]
     shown = next((e for e in EpisodeStore(plan.demos.directory) if e.task.name == session.demonstration_name), None)
-    operator = plan.operator(plan.config.retrial.rounds)
-    trial, retrial = load_policy(operator.trial), load_policy(operator.retrial or operator.trial)
     return record(
         plan.distribution.families[session.task.family],
         session,
         shown,
-        [trial] + [retrial] * c.evaluation.attempts,
+        plan.operator(c.retrial.rounds).improvers(c.evaluation.attempts),
         ending=Ending(c.evaluation.horizon_steps, c.evaluation.after_success_steps),
         exploration=c.exploration,
         style=style,

@@ -204,10 +204,13 @@ def report_tables(runs: Mapping[str, RunResults]) -> tuple[Table, ...]:
     for label, run in runs.items():
         for setting, rows in by_setting(run.rows).items():
             title = f"{label}, {setting}"
-            mains.append((title, main_rows(rows)))
+            mains.append((title, setting, main_rows(rows)))
             found += [_success_table(title, rows), _comparison_table(title, rows)]
             if len({row.family for row in rows}) > 1:
                 found.append(_family_table(title, rows, run.hidden_goal_families))
+            hidden = [row for row in rows if row.family in run.hidden_goal_families]
+            if 0 < len(hidden) < len(rows):
+                found.append(_comparison_table(f"{title}, families that hide their goal", hidden))
     if len(mains) > 1:
         found.append(_run_table(mains))
     return tuple(found)
@@ -275,11 +278,18 @@ def _family_table(title: str, rows: Rows, hidden_goal_families: frozenset[str]) 
     return Table(f"{title}: success of {mine[0].method} in % by family", header, _frozen(sections))
 
 
-def _run_table(mains: Sequence[tuple[str, Rows]]) -> Table:
-    attempts = sorted({row.attempt for _, rows in mains for row in rows})
-    lines = [(f"{title}: {rows[0].method}", *_success_cells(by_attempt(rows), attempts)) for title, rows in mains]
+def _run_table(mains: Sequence[tuple[str, str, Rows]]) -> Table:
+    attempts = sorted({row.attempt for _, _, rows in mains for row in rows})
+    lines = [(f"{title}: {rows[0].method}", *_success_cells(by_attempt(rows), attempts)) for title, _, rows in mains]
+    means = []
+    for setting in dict.fromkeys(setting for _, setting, _ in mains):
+        alike = [by_attempt(rows) for _, own, rows in mains if own == setting]
+        rates = [[sum(r.success for r in run[a]) / len(run[a]) for run in alike if a in run] for a in attempts]
+        cells = [f"{_percent(sum(r) / len(r))} ({_percent(min(r))} to {_percent(max(r))})" if r else "" for r in rates]
+        if len(alike) > 1:
+            means.append((f"{setting}: mean of {len(alike)} runs (least to most)", "", *cells))
     header = ("run", "n", *(f"attempt {attempt}" for attempt in attempts))
-    return Table("runs compared: success of the main method in %", header, _frozen([lines]))
+    return Table("runs compared: success of the main method in %", header, _frozen([lines, means]))
 
 
 def _success_cells(rows: Mapping[int, Rows], attempts: Sequence[int]) -> tuple[str, ...]:

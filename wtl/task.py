@@ -42,6 +42,10 @@ class ObservationLayout:
                 f"an observation layout must name each of its {self.size} numbers once, got {sorted(covered)}"
             )
 
+    def places(self, observations: np.ndarray) -> np.ndarray:
+        """(..., O) -> (..., P, D), the hand first."""
+        return np.stack([observations[..., p : p + self.dimensions] for p in self.points], axis=-2)
+
 
 @dataclass(frozen=True)
 class FamilySpec:
@@ -129,6 +133,13 @@ class TaskDistribution:
             if key in seen:
                 raise ValueError(f"tasks {seen[key]} and {task.name} are the same; splits must be disjoint")
             seen[key] = task.name
+
+    def weights(self, hidden_goal_weight: int = 1) -> dict[str, int]:
+        """As how many families each counts where families share something out."""
+        return {
+            name: family.spec.weight * (hidden_goal_weight if family.spec.hidden_goal else 1)
+            for name, family in self.families.items()
+        }
 
     def split(self, name: Split) -> tuple[Task, ...]:
         """The tasks of one split."""

@@ -8,7 +8,7 @@ a follower that is told wrong goals misses as its own guesses will. Free of torc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,8 @@ class TrialsConfig:
     """Taken in turns by the units of work: short trials are cheap, but the operator must also have met the
     long ones of the evaluation, or it cannot read them."""
     after_success_steps: int | None = 5
+    astray_steps: float = 4.0
+    """How far, in hand steps, a goal must be from the task's own one to lead a follower astray."""
     unit_episodes: int = 25
     keep_states: bool = True
 
@@ -53,6 +55,13 @@ class Operator:
     trial: Path
     retrial: Path | None = None
 
+    def improvers(self, attempts: int) -> list[Improver]:
+        """Who plays attempts 0 .. `attempts`; attempt 0 alone if there is nobody for later ones."""
+        from wtl.methods import load_policy
+
+        later = [load_policy(self.retrial)] * attempts if self.retrial else []
+        return [load_policy(self.trial), *later]
+
 
 @dataclass(frozen=True)
 class _Unit:
@@ -63,20 +72,7 @@ class _Unit:
     config: TrialsConfig
     exploration: ExplorationConfig
     labelled: bool
-    operator: Operator | None = None
-    astray: Astray | None = None
-    """Plays instead of an operator."""
-
-    def improvers(self) -> list[Improver]:
-        """Who plays attempts 0, 1, ..."""
-        from wtl.methods import load_policy
-
-        if self.astray:
-            return [self.astray]
-        assert self.operator is not None
-        if self.operator.retrial is None:
-            return [load_policy(self.operator.trial)]
-        return [load_policy(self.operator.trial), *[load_policy(self.operator.retrial)] * self.config.attempts]
+    player: Operator | Astray
 
 
 def _play(unit: _Unit) -> int:
@@ -84,7 +80,9 @@ def _play(unit: _Unit) -> int:
     ending = Ending(horizons[unit.index % len(horizons)], unit.config.after_success_steps)
     contexts = first_contexts(unit.sessions)
     collected: list[Episode] = []
-    for attempt, improver in enumerate(unit.improvers()):
+    player = unit.player
+    improvers = player.improvers(unit.config.attempts) if isinstance(player, Operator) else [player]
+    for attempt, improver in enumerate(improvers):
         episodes = play_attempt(
             unit.family,
             unit.sessions,
@@ -123,8 +121,10 @@ def collect_trials(
     """
     limit = config.later_round_tasks if round_number else config.first_round_tasks
     shelf = DemonstrationShelf(demonstrations, regime)
-    weights = spread_weights(distribution, config.hidden_goal_weight)
-    goals = _Goals(demonstrations) if isinstance(operator, FollowerConfig) else None
+    weights = distribution.weights(config.hidden_goal_weight)
+    goals = None
+    if isinstance(operator, FollowerConfig):
+        goals = _Goals(demonstrations, config.astray_steps * distribution.spec.layout.hand_step)
     played: list[tuple[Session, np.ndarray | None]] = []
     for split in ("train", "validation"):
         own_limit = limit if split == "train" else None
@@ -133,41 +133,39 @@ def collect_trials(
                 own = seed_for(seed, "trial", task.name, round_number, copy)
                 shown = shelf.choose(task, 1, own)[0]
                 session = Session(task, shown.trajectory if shown else None, shown.task.name if shown else "", own)
-                played.append((session, goals.elsewhere(shown, own) if goals and shown else None))
+                played.append((session, goals.elsewhere(task, shown, own) if goals and shown else None))
     units = []
     for i, part in enumerate(units_of(played, config.unit_episodes, lambda one: one[0].task.family)):
         sessions, shifts = zip(*part, strict=True)
-        unit = _Unit(
-            directory, i, distribution.families[sessions[0].task.family], sessions, config, exploration, labelled
-        )
+        family = distribution.families[sessions[0].task.family]
         if isinstance(operator, FollowerConfig):
-            units.append(replace(unit, astray=Astray(operator, distribution.spec.layout, shifts)))
+            player: Operator | Astray = Astray(operator, family.spec.layout, shifts)
         else:
-            units.append(replace(unit, operator=operator if round_number else Operator(operator.trial)))
+            player = operator if round_number else Operator(operator.trial)
+        units.append(_Unit(directory, i, family, sessions, config, exploration, labelled, player))
     run_units(_play, units, directory, executor, progress)
 
 
 class _Goals:
-    """Where the tasks of each family have their goals, to lead a follower there."""
+    """Where the tasks of each family have their goals, to lead a follower to those of others."""
 
-    def __init__(self, demonstrations: EpisodeStore) -> None:
+    def __init__(self, demonstrations: EpisodeStore, near: float) -> None:
+        """`near`: a goal within this distance of a task's own is not another one."""
+        self._near = near
+        self._own: dict[str, np.ndarray] = {}
         self._of_family: dict[str, list[np.ndarray]] = {}
         for episode in demonstrations:
             if episode.task.split != "test":
+                self._own[episode.task.name] = episode.goal
                 self._of_family.setdefault(episode.task.family, []).append(episode.goal)
 
-    def elsewhere(self, shown: Episode, seed: int, count: int = 8) -> np.ndarray:
-        """(count, D) shifts from a demonstration's goal to those of tasks of its family, drawn at random."""
-        goals = np.stack(self._of_family[shown.task.family])
+    def elsewhere(self, task: Task, shown: Episode, seed: int, count: int = 16) -> np.ndarray:
+        """(count, D) shifts from a demonstration's goal to those of other tasks, drawn at random."""
+        goals = np.stack(self._of_family[task.family])
+        if task.name in self._own:
+            far = np.linalg.norm(goals - self._own[task.name], axis=-1) > self._near
+            goals = goals[far] if far.any() else goals
         return goals[stream(seed, "astray").integers(len(goals), size=count)] - shown.goal
-
-
-def spread_weights(distribution: TaskDistribution, hidden_goal_weight: int) -> dict[str, int]:
-    """As how many families each counts where families share something out."""
-    return {
-        name: family.spec.weight * (hidden_goal_weight if family.spec.hidden_goal else 1)
-        for name, family in distribution.families.items()
-    }
 
 
 def _spread(

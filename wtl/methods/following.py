@@ -19,7 +19,7 @@ from torch import Tensor
 from wtl.batch import Batch, segments_of
 from wtl.episode import Context, Trajectory
 from wtl.follow import Follower, FollowerConfig
-from wtl.learner import Losses, load_weights, read_policy, save_policy, spec_from_json, spec_to_json
+from wtl.learner import Losses, inherit_weights, load_weights, save_policy, spec_from_json, spec_to_json
 from wtl.nn.shift import ShiftConfig, ShiftNetwork, most_promising
 from wtl.seeding import stream
 from wtl.task import FamilySpec
@@ -33,7 +33,7 @@ class FollowingConfig:
     follower: FollowerConfig = field(default_factory=FollowerConfig)
     max_trials: int = 4
     """Trials that are read; of more, the newest."""
-    guesses: int = 8
+    guesses: int = 16
     """H, that an episode can try one after another."""
     reach_steps: float = 4.0
     """How far off, in hand steps, a guess may be and still be good."""
@@ -45,7 +45,7 @@ class FollowingPolicy:
     """Attempt k >= 0: demonstration and k trials in, a route to follow out."""
 
     method = "following"
-    compiles = True
+    compiles = False  # its loss draws decoys with a generator of its own, which torch.compile would leave the graph for
 
     def __init__(self, config: FollowingConfig, spec: FamilySpec, frames: int, source: str = "untrained") -> None:
         self.config, self.spec, self.frames = config, spec, frames
@@ -64,7 +64,8 @@ class FollowingPolicy:
     def loss(self, batch: Batch) -> Losses:
         """See `Learner.loss`: the goals are known in training, and with them the shift."""
         assert batch.segments is not None
-        belief = self.network.loss(batch.segments, batch.start_BO, batch.goal_BG - batch.shown_goal_BG)
+        generator = torch.Generator().manual_seed(batch.seed)
+        belief = self.network.loss(batch.segments, batch.start_BO, batch.goal_BG - batch.shown_goal_BG, generator)
         return Losses(belief, belief=belief)
 
     def actor(self, contexts: Sequence[Context], seeds: Sequence[int]) -> Follower:
@@ -93,7 +94,7 @@ class FollowingPolicy:
         self, contexts: Sequence[Context], observations_RO: np.ndarray, generators: Sequence[np.random.Generator]
     ) -> np.ndarray:
         """(R, H, D) the most promising shifts, in order."""
-        readable = [Context(context.demonstration, context.trials[-self.config.max_trials :]) for context in contexts]
+        readable = [context.newest(self.config.max_trials) for context in contexts]
         segments = segments_of(readable, self.frames, self.spec.reward_scale)
         start = torch.from_numpy(observations_RO.astype(np.float32))
         reach = self.config.reach_steps * self.spec.layout.hand_step
@@ -122,9 +123,7 @@ class FollowingPolicy:
 
     def start_from(self, directory: Path) -> None:
         """Take the weights of a saved policy of the same make."""
-        if read_policy(directory)["method"] != self.method:
-            raise ValueError(f"{directory} is no {self.method} policy, so a {self.method} policy cannot start from it")
-        load_weights(directory, self.network)
+        inherit_weights(directory, self.network, self.method)
 
 
 def guide_of(context: Context) -> Trajectory:

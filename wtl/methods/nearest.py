@@ -87,8 +87,10 @@ def relative_features(observations: np.ndarray, layout: ObservationLayout, scala
     Pairs with an absent place are zeros.
     """
     x = np.asarray(observations, np.float64)
-    places = [x[..., point : point + layout.dimensions] for point in layout.points]
-    here = [place.any(axis=-1, keepdims=True) for place in places]
-    pairs = itertools.combinations(range(len(places)), 2)
-    vectors = [np.where(here[a] & here[b], places[b] - places[a], 0.0) for a, b in pairs]
+    places = layout.places(x)
+    here = np.abs(places).sum(axis=-1, keepdims=True) > 0
+    pairs = itertools.combinations(range(len(layout.points)), 2)
+    vectors = [
+        np.where(here[..., a, :] & here[..., b, :], places[..., b, :] - places[..., a, :], 0.0) for a, b in pairs
+    ]
     return np.concatenate([*vectors, scalar_weight * x[..., list(layout.scalars)]], axis=-1)

@@ -19,4 +19,4 @@ class RetrialPolicy(ContextPolicy):
         """The newest trials that fit. Raises ValueError if there are none."""
         if not context.trials:
             raise ValueError("retrial policy expects a context with at least 1 trial, got 0; use the trial policy")
-        return Context(context.demonstration, context.trials[-self.config.network.max_trials :])
+        return context.newest(self.config.network.max_trials)

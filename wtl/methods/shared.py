@@ -20,4 +20,4 @@ class SharedPolicy(ContextPolicy):
         """The newest trials that fit. Raises ValueError if there is nothing to read."""
         if context.demonstration is None and not context.trials:
             raise ValueError("shared policy expects a demonstration or a trial, got neither; use cloning for attempt 0")
-        return Context(context.demonstration, context.trials[-self.config.network.max_trials :])
+        return context.newest(self.config.network.max_trials)

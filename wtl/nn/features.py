@@ -1,4 +1,4 @@
-"""What a network sees of an observation: places, places relative to one another, the other numbers."""
+"""What a network sees of an observation (places, places relative to one another, the other numbers) and of rewards."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from wtl.batch import Segments
 from wtl.task import ObservationLayout
 
+OUTCOMES = 6
 _LIMIT = 5.0  # standard deviations; a place off the map must not drown the rest
 
 
@@ -39,9 +41,8 @@ class ObservationFeatures(nn.Module):
     def _raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
         size = self.layout.dimensions
         places, here = self.places(x)
-        apart = places.index_select(-2, self._second) - places.index_select(-2, self._first)
-        vectors = torch.cat([places, apart], dim=-2)
-        present = torch.cat([here, here.index_select(-1, self._first) & here.index_select(-1, self._second)], dim=-1)
+        apart, both = self.apart(places, here)
+        vectors, present = torch.cat([places, apart], dim=-2), torch.cat([here, both], dim=-1)
         scalars = x.index_select(-1, self._scalars)
         mask = torch.cat([present.repeat_interleave(size, dim=-1), torch.ones_like(scalars, dtype=torch.bool)], -1)
         return torch.cat([vectors.flatten(-2), scalars], dim=-1), mask
@@ -74,6 +75,17 @@ class ObservationFeatures(nn.Module):
         places = observations.index_select(-1, self._places).unflatten(-1, (-1, self.layout.dimensions))
         return places, places.abs().sum(-1) > 0
 
+    def apart(self, places: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., P, D) and (..., P) -> the vectors between all pairs of places and whether both are there."""
+        vectors = places.index_select(-2, self._second) - places.index_select(-2, self._first)
+        return vectors, present.index_select(-1, self._first) & present.index_select(-1, self._second)
+
+    @property
+    def middle(self) -> Tensor:
+        """(P, D) where each place is on average."""
+        points, size = len(self.layout.points), self.layout.dimensions
+        return self.mean[: points * size].unflatten(0, (points, size))
+
     @property
     def scale(self) -> Tensor:
         """() one length for all vectors of a view: how far the hand gets about."""
@@ -87,12 +99,10 @@ class ObservationFeatures(nn.Module):
         """
         now, here = self.places(observations)
         then, was = self.places(start)
-        middle = self.mean[: now.shape[-2] * now.shape[-1]].unflatten(0, now.shape[-2:])
         since = (now[..., :, None, :] - then[..., None, :, :]).flatten(-3, -2)
         since_here = (here[..., :, None] & was[..., None, :]).flatten(-2)
-        apart = now.index_select(-2, self._second) - now.index_select(-2, self._first)
-        both = here.index_select(-1, self._first) & here.index_select(-1, self._second)
-        vectors, present = [now - middle, apart, since], [here, both, since_here]
+        apart, both = self.apart(now, here)
+        vectors, present = [now - self.middle, apart, since], [here, both, since_here]
         if goal is not None:
             vectors.append(now - goal[..., None, :])
             present.append(here)
@@ -109,3 +119,19 @@ class ObservationFeatures(nn.Module):
         change = observations.index_select(-1, self._scalars) - start.index_select(-1, self._scalars)
         change = change / self.deviation[-len(self.layout.scalars) :]
         return change.clamp(-_LIMIT, _LIMIT)
+
+
+def outcomes(segments: Segments) -> Tensor:
+    """(B, S, F, OUTCOMES) what frames say of rewards and successes."""
+    rewards = segments.rewards_BSF
+    centred = rewards - rewards.mean(dim=-1, keepdim=True)
+    parts = [
+        rewards,
+        # Within an episode: which frames were better than others, whatever the family's scale.
+        centred / (centred.square().mean(dim=-1, keepdim=True).sqrt() + 0.01),
+        torch.log(rewards.clamp(min=0.0) + 0.03),
+        segments.mean_rewards_BSF,
+        segments.successes_BSF,
+        segments.masked_BS[..., None].expand_as(rewards),
+    ]
+    return torch.stack(parts, dim=-1)

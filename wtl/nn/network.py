@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wtl.batch import Segments
 from wtl.nn.attention import Offer, RelativeAttentionBlock, SelfAttentionBlock, sinusoids
-from wtl.nn.features import ObservationFeatures
+from wtl.nn.features import OUTCOMES, ObservationFeatures, outcomes
 from wtl.nn.mixture import Mixture, MixtureHead
 from wtl.task import FamilySpec
 
@@ -105,9 +105,8 @@ class ContextNetwork(nn.Module):
         self.features = ObservationFeatures(spec.layout)
         view, scalars = self.features.view_vectors * dimensions, len(spec.layout.scalars)
         told = spec.action_size + points * dimensions
-        outcomes = 6
         self.frame = nn.Sequential(
-            nn.Linear(view - points * dimensions + scalars + told + outcomes, 2 * width),
+            nn.Linear(view - points * dimensions + scalars + told + OUTCOMES, 2 * width),
             nn.GELU(),
             nn.Linear(2 * width, width),
         )
@@ -127,20 +126,6 @@ class ContextNetwork(nn.Module):
         )
         self.head = MixtureHead(width, config.components, spec.action_size)
 
-    def _outcome(self, segments: Segments) -> Tensor:
-        rewards = segments.rewards_BSF
-        centred = rewards - rewards.mean(dim=-1, keepdim=True)
-        parts = [
-            rewards,
-            # Within an episode: which frames were better than others, whatever the family's scale.
-            centred / (centred.square().mean(dim=-1, keepdim=True).sqrt() + 0.01),
-            torch.log(rewards.clamp(min=0.0) + 0.03),
-            segments.mean_rewards_BSF,
-            segments.successes_BSF,
-            segments.masked_BS[..., None].expand_as(rewards),
-        ]
-        return torch.stack(parts, dim=-1)
-
     def _told(self, segments: Segments, places: Tensor, present: Tensor) -> Tensor:
         """(B, S, F, C) what each frame hands over as it is: its action, and the way of all places to the next frame."""
         following = torch.cat([places[:, :, 1:], places[:, :, -1:]], dim=2)
@@ -149,7 +134,7 @@ class ContextNetwork(nn.Module):
 
     def _tokens(self, segments: Segments, told: Tensor, start_BO: Tensor) -> Tensor:
         seen = self._seen(segments.observations_BSFO, segments.observations_BSFO[:, :, :1])
-        x = torch.cat([seen, told, self._outcome(segments)], dim=-1)
+        x = torch.cat([seen, told, outcomes(segments)], dim=-1)
         x_BSFE = self.frame(x) + sinusoids(x.shape[2], self.config.width).to(x)
         trials = x.shape[1] - segments.has_demonstration
         kinds = [0] * segments.has_demonstration + list(range(1, 1 + trials))

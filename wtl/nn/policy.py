@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wtl.batch import Batch, Segments, segments_of
 from wtl.episode import Context
-from wtl.learner import Losses, load_weights, read_policy, save_policy, spec_from_json, spec_to_json
+from wtl.learner import Losses, inherit_weights, load_weights, save_policy, spec_from_json, spec_to_json
 from wtl.nn.acting import ActingConfig, MixtureActor
 from wtl.nn.mixture import Mixture
 from wtl.nn.network import ContextNetwork, NetworkConfig, Reading
@@ -126,6 +126,4 @@ class ContextPolicy:
 
     def start_from(self, directory: Path) -> None:
         """Take the weights of a saved policy of the same make."""
-        if read_policy(directory)["method"] not in (self.method, *self.heir_of):
-            raise ValueError(f"{directory} is no {self.method} policy, so a {self.method} policy cannot start from it")
-        load_weights(directory, self.network)
+        inherit_weights(directory, self.network, self.method, *self.heir_of)

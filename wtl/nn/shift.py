@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from wtl.batch import Segments
-from wtl.nn.features import ObservationFeatures
+from wtl.nn.features import OUTCOMES, ObservationFeatures, outcomes
 from wtl.task import FamilySpec
 
 _LIMIT = 5.0
 _WIDE = 1.5  # deviation of candidates, in lengths of `ObservationFeatures.scale`
-_OUTCOMES = 6
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class ShiftNetwork(nn.Module):
         self.features = ObservationFeatures(spec.layout)
         seen_from = points * (dimensions + 2)
         self.pair = nn.Linear(seen_from, width)
-        self.frame = nn.Linear(points * (points - 1) // 2 + points + len(spec.layout.scalars) + _OUTCOMES + 1, width)
+        self.frame = nn.Linear(points * (points - 1) // 2 + points + len(spec.layout.scalars) + OUTCOMES + 1, width)
         self.deeper = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
         self.weight = nn.Linear(width, 1)
         self.shown = nn.Linear(3 * width + 3 * points * dimensions, width)
@@ -78,9 +77,9 @@ class ShiftNetwork(nn.Module):
             raise ValueError("a shift is a shift of what was demonstrated, but the context has no demonstration")
         then, was = self.features.places(segments.observations_BSFO[:, 0, 0])
         now, here = self.features.places(start_BO)
-        shifts = ((now - then) * (was & here)[..., None]).clone()
+        there = was & here
+        shifts = (now - then) * there[..., None]
         shifts[:, 0] = 0.0
-        there = (was & here).clone()
         there[:, 0] = True
         return shifts, there
 
@@ -92,11 +91,9 @@ class ShiftNetwork(nn.Module):
         end, ended = places[:, 0, -1], present[:, 0, -1]
         frame = self.frame(self._told_by(segments, places, present))
 
-        own = self._stories(
-            frame[:, :1], places[:, :1], present[:, :1], end[:, None], ended, candidates_BCD.new_zeros(1)
-        )
+        own = self._stories(frame[:, :1], places[:, :1], present[:, :1], end[:, None], ended, None)
         now, here = self.features.places(start_BO)
-        middle = self.features.mean[: now.shape[-2] * now.shape[-1]].unflatten(0, now.shape[-2:])
+        middle = self.features.middle
         setting = [(end - places[:, 0, 0]) * ended[..., None], (now - middle) * here[..., None]]
         setting.append((places[:, 0, 0] - middle) * present[:, 0, 0][..., None])
         shown = self.shown(torch.cat([own[:, 0], *((part / scale).flatten(1) for part in setting)], dim=-1))
@@ -121,58 +118,55 @@ class ShiftNetwork(nn.Module):
     def _told_by(self, segments: Segments, places: Tensor, present: Tensor) -> Tensor:
         """(B, S, F, ...) what a frame says whatever the candidate."""
         scale, first = self.features.scale, places[:, :, :1]
-        apart = (places[..., self.features._second, :] - places[..., self.features._first, :]).norm(dim=-1) / scale
-        both = present[..., self.features._second] & present[..., self.features._first]
+        apart, both = self.features.apart(places, present)
+        apart = apart.norm(dim=-1) / scale
         moved = ((places - first) * present[..., None]).norm(dim=-1) / scale
         start = segments.observations_BSFO[:, :, :1].expand_as(segments.observations_BSFO)
         change = self.features.change(segments.observations_BSFO, start)
         rewards = segments.rewards_BSF
-        centred = rewards - rewards.mean(dim=-1, keepdim=True)
-        late = torch.linspace(0.0, 1.0, rewards.shape[-1]).to(rewards).expand_as(rewards)
-        outcome = [
-            rewards,
-            # Within an episode: which frames were better than others, whatever the family's scale.
-            centred / (centred.square().mean(dim=-1, keepdim=True).sqrt() + 0.01),
-            torch.log(rewards.clamp(min=0.0) + 0.03),
-            segments.mean_rewards_BSF,
-            segments.successes_BSF,
-            segments.masked_BS[..., None].expand_as(rewards),
-            late,
-        ]
+        late = torch.linspace(0.0, 1.0, rewards.shape[-1]).to(rewards).expand_as(rewards)[..., None]
         return torch.cat(
-            [(apart * both).clamp(max=_LIMIT), moved.clamp(max=_LIMIT), change, torch.stack(outcome, -1)], -1
+            [(apart * both).clamp(max=_LIMIT), moved.clamp(max=_LIMIT), change, outcomes(segments), late], dim=-1
         )
 
     def _stories(
-        self, frame: Tensor, places: Tensor, present: Tensor, ends_BCPD: Tensor, ended: Tensor, told: Tensor
+        self, frame: Tensor, places: Tensor, present: Tensor, ends_BCPD: Tensor, ended: Tensor, told_BE: Tensor | None
     ) -> Tensor:
-        """Frames (B, S, F, ...) as seen from where each of C candidates ends -> (B, C, 3 E)."""
+        """Frames (B, S, F, ...) as seen from where each of C candidates ends -> (B, C, 3 E).
+
+        `told_BE`: what to read them by; nothing for the demonstration itself.
+        """
         scale = self.features.scale
         places, present, frame = (x.flatten(1, 2)[:, None] for x in (places, present, frame))  # (B, 1, L, ...)
         here = (present & ended[:, None, None])[..., None]
-        if ends_BCPD.dim() == 3:
-            ends_BCPD = ends_BCPD[:, None]
         away = (places - ends_BCPD[:, :, None]) / scale * here
         far = away.norm(dim=-1, keepdim=True)
         seen = torch.cat([away.clamp(-_LIMIT, _LIMIT), far.clamp(max=_LIMIT), (far / 0.3).clamp(max=1.0)], dim=-1)
-        told = told[:, None, None] if told.dim() == 2 else told
-        x = self.deeper(self.pair(seen.flatten(-2)) + frame + told)
+        x = self.pair(seen.flatten(-2)) + frame
+        if told_BE is not None:
+            x = x + told_BE[:, None, None]
+        x = self.deeper(x)
         attention = self.weight(x).softmax(dim=2)
         return torch.cat([x.mean(dim=2), x.amax(dim=2), (attention * x).sum(dim=2)], dim=-1)
 
-    def loss(self, segments: Segments, start_BO: Tensor, true_BD: Tensor) -> Tensor:
-        """Mean surprise (nats) at the true shift among decoys."""
+    def loss(self, segments: Segments, start_BO: Tensor, true_BD: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean surprise (nats) at the true shift among decoys; `generator`, of the CPU, draws them."""
+        rows, size = true_BD.shape
         count, scale = self.config.decoys, self.features.scale
         visible, there = self.visible(segments, start_BO)
-        wide = _WIDE * scale * torch.randn(len(true_BD), count // 2, true_BD.shape[1]).to(true_BD)
-        others = true_BD[torch.randint(len(true_BD), (len(true_BD), count // 4)).to(true_BD.device)]
-        size = 0.1 * scale * 10.0 ** torch.rand(len(true_BD), count // 4, 1).to(true_BD)
-        near = true_BD[:, None] + size * torch.randn(len(true_BD), count // 4, true_BD.shape[1]).to(true_BD)
+
+        def normal(number: int) -> Tensor:
+            return torch.randn(rows, number, size, generator=generator).to(true_BD)
+
+        wide = _WIDE * scale * normal(count // 2)
+        others = true_BD[torch.randint(rows, (rows, count // 4), generator=generator).to(true_BD.device)]
+        spread = 0.1 * scale * 10.0 ** torch.rand(rows, count // 4, 1, generator=generator).to(true_BD)
+        near = true_BD[:, None] + spread * normal(count // 4)
         candidates = torch.cat([true_BD[:, None], visible, wide, others, near], dim=1)
         scores = self(segments, start_BO, candidates)
         # What is as good as the truth is no decoy.
         same = (candidates[:, 1:] - true_BD[:, None]).norm(dim=-1) < 0.02 * scale
-        absent = torch.cat([~there, same.new_zeros(len(true_BD), candidates.shape[1] - 1 - there.shape[1])], dim=1)
+        absent = torch.cat([~there, same.new_zeros(rows, candidates.shape[1] - 1 - there.shape[1])], dim=1)
         scores = torch.cat([scores[:, :1], scores[:, 1:].masked_fill(same | absent, -1e4)], dim=1)
         return -scores.log_softmax(dim=1)[:, 0].mean()
 
