@@ -311,60 +311,15 @@ def test_the_world_moves_as_a_whole() -> None:
     assert torch.equal(still.labels_BQA, moved.labels_BQA)
 
 
-def a_world(count: int, **changes: np.ndarray) -> World:
-    nothing = {"shift_BD": np.zeros((count, 2)), "offset_BPD": np.zeros((count, len(PLANE.points), 2))}
-    turn = np.broadcast_to(np.eye(2), (count, 2, 2))
-    return World(**{"turn_BDD": turn, "middle_D": np.zeros(2)} | nothing | changes)
-
-
 def test_absent_places_stay_absent() -> None:
     seen = np.ones((3, PLANE.size), np.float32)
     seen[1, 2:4] = 0.0  # absent
     seen[2, 2] = 0.0  # present, on an axis
-    moved = a_world(3, shift_BD=np.tile([0.25, -0.5], (3, 1))).observations(seen, PLANE)
+    moved = World(np.tile([0.25, -0.5], (3, 1))).observations(seen, PLANE)
     np.testing.assert_array_equal(moved[0], [1.25, 0.5, 1.25, 0.5, 1.0, 1.25, 0.5])
     np.testing.assert_array_equal(moved[1], [1.25, 0.5, 0.0, 0.0, 1.0, 1.25, 0.5])
     np.testing.assert_array_equal(moved[2, 2:4], [0.25, 0.5])
     np.testing.assert_array_equal(seen[0], np.ones(PLANE.size))  # a copy
-
-
-def test_a_turn_worked_out_by_hand() -> None:
-    quarter = np.array([[[0.0, -1.0], [1.0, 0.0]]])  # x to y, y to -x
-    offset = np.zeros((1, len(PLANE.points), 2))
-    offset[0, 1] = [0.0, 10.0]
-    world = a_world(
-        1, turn_BDD=quarter, middle_D=np.array([1.0, 1.0]), shift_BD=np.array([[5.0, 0.0]]), offset_BPD=offset
-    )
-    seen = np.array([[2.0, 1.0, 1.0, 3.0, 0.5, 0.0, 0.0]], np.float32)  # hand, an object, a scalar, an absent object
-    np.testing.assert_allclose(world.observations(seen, PLANE), [[6.0, 2.0, 4.0, 11.0, 0.5, 0.0, 0.0]])
-    np.testing.assert_allclose(world.place(np.array([[2.0, 1.0]])), [[6.0, 2.0]])
-    np.testing.assert_allclose(world.actions(np.array([[[1.0, 0.5, 0.25]]])), [[[-0.5, 1.0, 0.25]]])
-
-
-@pytest.mark.parametrize(
-    "changes", [{"world_turns": True}, {"object_offset": 0.3}, {"world_turns": True, "world_shift": 1.0}]
-)
-def test_what_the_expert_does_fits_the_world_as_it_is_seen(changes: dict[str, Any]) -> None:
-    """Wherever the world is turned, the label still leads from the hand to the goal where it led there before."""
-    still, seen = batches()(5), batches(replace(CONFIG, **changes))(5)
-    hand = PLANE.points[0]
-    before = still.goal_BG[:, None] - still.observations_BQO[..., hand : hand + 2]
-    after = seen.goal_BG[:, None] - seen.observations_BQO[..., hand : hand + 2]
-    one, other = (before * still.labels_BQA[..., :2]).sum(-1), (after * seen.labels_BQA[..., :2]).sum(-1)
-    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
-    assert not torch.equal(still.observations_BQO, seen.observations_BQO)
-
-
-def test_objects_are_offset_alike_in_all_of_a_context() -> None:
-    still, seen = batches()(5), batches(replace(CONFIG, object_offset=0.3))(5)
-    assert still.segments is not None and seen.segments is not None
-    for point in PLANE.points:
-        own = slice(point, point + 2)
-        query = (seen.observations_BQO - still.observations_BQO)[..., own]
-        context = (seen.segments.observations_BSFO - still.segments.observations_BSFO)[..., own].flatten(1, 2)
-        every = torch.cat([query, context, (seen.start_BO - still.start_BO)[:, None, own]], dim=1)
-        torch.testing.assert_close(every, every[:, :1].expand_as(every))
-        assert every.any() == (point != PLANE.points[0])
 
 
 # What acting refuses.

@@ -24,7 +24,7 @@ from wtl.draws import Lists, choose_places, make_taskset
 from wtl.episode import Context, Episode, Trajectory
 from wtl.seeding import seed_for, stream
 from wtl.task import ObservationLayout, Regime
-from wtl.world import QUARTERS, World
+from wtl.world import World
 
 _PYTHONS_GENERATOR = threading.Lock()
 
@@ -97,12 +97,6 @@ class BatchConfig:
     """Share of the queries that are states of trials (off the expert's path) and not of demonstrations."""
     world_shift: float = 0.1
     """Largest shift of the whole world along each axis, in its units, alike in context and queries."""
-    world_turns: bool = False
-    """Turn the world by quarters about the vertical, and mirror it, alike in context and queries, so that which way
-    a family goes has to be read. Actions must begin with the hand's motion along the world's axes."""
-    object_offset: float = 0.0
-    """Largest displacement of each object's reported place along each axis, alike in context and queries, so that
-    where a family's object wants to be touched has to be read."""
     hidden_goal_weight: int = 1
     """As how many families one counts that hides its goal: there is more to learn of it."""
     no_demonstration: float = 0.1
@@ -214,8 +208,6 @@ class MetaBatches:
         for start, e in zip(self._table.first, episodes, strict=True):
             self._labels[start : start + len(e.trajectory)] = e.expert_actions
         self._goals = np.stack([e.goal for e in episodes])
-        hand = layout.points[0]
-        self._middle = self._table.observations[:, hand : hand + layout.dimensions].mean(axis=0)
         self._index(episodes)
 
     def _index(self, episodes: Sequence[Episode]) -> None:
@@ -293,7 +285,7 @@ class MetaBatches:
         return Batch(
             segments,
             _tensor(observations),
-            _tensor(world.actions(self._labels[steps])),
+            _tensor(self._labels[steps]),
             _tensor(start),
             _tensor(goal),
             _tensor(shown_goal),
@@ -301,23 +293,14 @@ class MetaBatches:
         )
 
     def _world(self, generator: np.random.Generator, count: int) -> World:
-        config, size = self.config, self._layout.dimensions
-        shift = generator.uniform(-1, 1, (count, size)).astype(np.float32) * config.world_shift
-        turn = np.broadcast_to(np.eye(size, dtype=np.float32), (count, size, size))
-        if config.world_turns:
-            turn = QUARTERS[generator.integers(len(QUARTERS), size=count)]
-            turn = np.stack([np.pad(t, (0, size - 2)) for t in turn]) + np.diag([0.0, 0.0, *[1.0] * (size - 2)])
-        offset = np.zeros((count, len(self._layout.points), size), np.float32)
-        if config.object_offset:
-            offset[:, 1:] = generator.uniform(-1, 1, offset[:, 1:].shape) * config.object_offset
-        return World(turn.astype(np.float32), shift, offset, self._middle)
+        shift = generator.uniform(-1, 1, (count, self._layout.dimensions)).astype(np.float32)
+        return World(shift * self.config.world_shift)
 
     def _segments(
         self, episodes_BS: np.ndarray, world: World, generator: np.random.Generator, has_demonstration: bool
     ) -> Segments:
         arrays = self._table.frames(episodes_BS, self.config.frames)
         arrays["observations_BSFO"] = world.observations(arrays["observations_BSFO"], self._layout)
-        arrays["actions_BSFA"] = world.actions(arrays["actions_BSFA"])
         masked = np.zeros(episodes_BS.shape, np.float32)
         masked[generator.random(len(masked)) < self.config.masked_outcome, int(has_demonstration) :] = 1.0
         for name in ("rewards_BSF", "mean_rewards_BSF", "successes_BSF"):

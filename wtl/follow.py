@@ -52,13 +52,7 @@ class FollowerConfig:
         for name in ("gain", "catch_up_gain", "tolerance_steps", "hold_steps", "moved_steps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"follower.{name} must be positive, got {getattr(self, name)}")
-        for name in (
-            "patience_steps",
-            "rest_steps",
-            "resume_steps",
-            "touch_spread_steps",
-            "after_success_steps",
-        ):
+        for name in ("patience_steps", "rest_steps", "resume_steps", "touch_spread_steps", "after_success_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"follower.{name} must not be negative, got {getattr(self, name)}")
 
@@ -91,18 +85,18 @@ def route_of(trajectory: Trajectory, layout: ObservationLayout, config: Follower
     moved = {p: np.linalg.norm(places_TPD[:, p] - places_TPD[0, p], axis=-1) for p in things}
     far = config.moved_steps * layout.hand_step
     touched = {p: int((way > far).argmax()) for p, way in moved.items() if way.max() > far}
-    moved_from, held = 0, None
-    if touched:
-        anchor: int | None = min(touched, key=touched.__getitem__)
-        way = np.maximum.accumulate(moved[anchor])  # type: ignore[index]
-        moved_from, held = touched[anchor], places_TPD[-1, anchor] - hand[-1]  # type: ignore[index]
-    else:
-        anchor = min(things, key=lambda p: float(np.linalg.norm(places_TPD[:, p] - hand, axis=-1).min()), default=None)
-        way = np.append(0.0, np.linalg.norm(np.diff(hand, axis=0), axis=-1).cumsum())
-    start = places_TPD[0, anchor] if anchor is not None else np.zeros(layout.dimensions)
-    progress = way / max(way[-1], 1e-9)
     actions = trajectory.actions[:steps].astype(np.float64)
-    return Route(hand[:-1], actions, progress[:-1], anchor, start, min(moved_from, steps - 1), held)
+    if touched:
+        anchor, moved_from = min(touched.items(), key=lambda item: item[1])
+        way = np.maximum.accumulate(moved[anchor])
+        held = places_TPD[-1, anchor] - hand[-1]
+        progress = way / way[-1]
+        return Route(hand[:-1], actions, progress[:-1], anchor, places_TPD[0, anchor], min(moved_from, steps - 1), held)
+    nearest = min(things, key=lambda p: float(np.linalg.norm(places_TPD[:, p] - hand, axis=-1).min()), default=None)
+    start = places_TPD[0, nearest] if nearest is not None else np.zeros(layout.dimensions)
+    way = np.append(0.0, np.linalg.norm(np.diff(hand, axis=0), axis=-1).cumsum())
+    progress = way / max(way[-1], 1e-9)
+    return Route(hand[:-1], actions, progress[:-1], nearest, start)
 
 
 class Follower:
