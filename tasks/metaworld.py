@@ -24,6 +24,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.policies import ENV_POLICY_MAP
 from metaworld.types import Task as OfficialTask
 
+from tasks import sketches as made_up
 from tasks import splits
 from tasks.metaworld_fast import accelerate
 from wtl.seeding import seed_for
@@ -121,6 +122,8 @@ class MetaWorldFamily:
     reward_version: str = "v2"
     goals_per_start: int = 1
     """Tasks beyond the official ones that share one object start, so that the start does not tell the goal."""
+    weight: int = 1
+    """As how many families it counts in training."""
 
     def __post_init__(self) -> None:
         if self.name not in ALL_V3_ENVIRONMENTS:
@@ -139,6 +142,7 @@ class MetaWorldFamily:
             goal_size=3,
             hidden_goal=self.name in splits.HIDDEN_GOAL,
             reward_scale=10.0,
+            weight=self.weight,
         )
 
     def make_environment(self, render: bool = False) -> MetaWorldEnvironment:
@@ -288,13 +292,16 @@ def benchmark(
     validation_goals_per_family: int,
     test_goals_per_family: int,
     goals_per_start: int = 1,
+    sketches: int = 0,
+    tasks_per_sketch: int = 4,
     fast: bool = True,
     reward_version: str = "v2",
 ) -> TaskDistribution:
     """The tasks that Meta-World's own ML1 (one family), ML10, ML25, ML45 or CustomML generate for a seed.
 
     Numbers of goals other than 50 depart from the benchmark and are recorded by the caller. Validation
-    tasks are new goals of the training families.
+    tasks are new goals of the training families. Sketches are training families too, and Meta-World's
+    together weigh as much as they do.
 
     Raises:
         ValueError: unknown family, or more test goals than the official 50.
@@ -302,7 +309,9 @@ def benchmark(
     if test_goals_per_family > OFFICIAL_GOALS:
         raise ValueError(f"the benchmark has {OFFICIAL_GOALS} test goals a family, got {test_goals_per_family}")
     names = dict.fromkeys([*train, *test])
-    families = {name: MetaWorldFamily(name, fast, reward_version, goals_per_start) for name in names}
+    weight = max(1, round(sketches / len(train)))
+    families = {name: MetaWorldFamily(name, fast, reward_version, goals_per_start, weight) for name in names}
+    drawn = made_up.families(sketches, LAYOUT)
     # ML1 draws its test goals with seed + 1, the other benchmarks with the same seed.
     single = list(train) == list(test)
     train_vectors = official_rand_vecs(train, seed)
@@ -315,9 +324,10 @@ def benchmark(
             task for name in names for task in families[name].tasks_from(official.get(name, []), count, seed, split)
         )
 
+    sketched = [task for family in drawn.values() for task in family.sample_tasks(tasks_per_sketch, seed, "train")]
     return TaskDistribution(
-        families=families,
-        train=tasks(train, train_vectors, goals_per_family, "train"),
+        families={**families, **drawn},
+        train=(*tasks(train, train_vectors, goals_per_family, "train"), *sketched),
         validation=tasks(train, {}, validation_goals_per_family, "validation"),
         test=tasks(test, test_vectors, test_goals_per_family, "test"),
     )

@@ -82,6 +82,7 @@ def test_nothing_below_sees_omegaconf() -> None:
         ("evaluation.control_attempt=3", "evaluation.control_attempt must lie in 1 .. evaluation.attempts (2), got 3"),
         ("trial.train.steps=0", "train.steps must be at least 1, got 0"),
         ("tasks.test_goals_per_family=1", "tasks.test_goals_per_family must be at least 2, got 1"),
+        ("tasks={sketches: 5, tasks_per_sketch: 1}", "tasks.tasks_per_sketch must be at least 2, got 1"),
         (
             "retrial={shared: true, policy: {network: {width: 8}}}",
             "retrial.shared goes on from the trial policy: the two policy.network must be equal",

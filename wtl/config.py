@@ -50,6 +50,9 @@ class TasksConfig:
     test_goals_per_family: int = 50
     goals_per_start: int = 1
     """Fresh goals that share one start, so that the start cannot be memorised as the name of the goal."""
+    sketches: int = 0
+    """Made-up families (`tasks/sketches.py`) beside Meta-World's in training, as many again by weight."""
+    tasks_per_sketch: int = 4
     fast: bool = True
     reward_version: Literal["v1", "v2"] = "v2"
 
@@ -58,6 +61,8 @@ class TasksConfig:
             if getattr(self, name) < 2:
                 # A demonstration is never of the identical task, so one task alone has none.
                 raise ValueError(f"tasks.{name} must be at least 2, got {getattr(self, name)}")
+        if self.sketches and self.tasks_per_sketch < 2:
+            raise ValueError(f"tasks.tasks_per_sketch must be at least 2, got {self.tasks_per_sketch}")
         if self.goals_per_start < 1:
             raise ValueError(f"tasks.goals_per_start must be at least 1, got {self.goals_per_start}")
 

@@ -61,7 +61,7 @@ class Learner(Protocol):
 
 def spec_to_json(spec: FamilySpec) -> dict[str, Any]:
     """What a checkpoint remembers of the families it was trained on: sizes, not names."""
-    return {key: value for key, value in asdict(spec).items() if key not in ("name", "hidden_goal")}
+    return {key: value for key, value in asdict(spec).items() if key not in ("name", "hidden_goal", "weight")}
 
 
 def spec_from_json(content: Mapping[str, Any]) -> FamilySpec:

@@ -63,6 +63,8 @@ class FamilySpec:
     """True where nothing visible at the start gives the goal away."""
     reward_scale: float
     """The largest reward of one step; rewards are divided by it before a network reads them."""
+    weight: int = 1
+    """How often it counts where families are drawn: more for the few that matter among many made up for training."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ class TaskDistribution:
 
     def weights(self, hidden_goal_weight: int = 1) -> dict[str, int]:
         """As how many families each counts where families share something out."""
-        return {name: hidden_goal_weight if family.spec.hidden_goal else 1 for name, family in self.families.items()}
+        return {
+            name: family.spec.weight * (hidden_goal_weight if family.spec.hidden_goal else 1)
+            for name, family in self.families.items()
+        }
 
     def split(self, name: Split) -> tuple[Task, ...]:
         """The tasks of one split."""

@@ -41,7 +41,7 @@ def points(run: Path) -> list[dict[str, object]]:
     policy = load_policy(plan.operator(plan.config.retrial.rounds).trial)
     about = {
         "run": run.name,
-        "families": len({task.family for task in plan.distribution.train}),
+        "families": sum(not name.startswith("sketch") for name in {task.family for task in plan.distribution.train}),
         "parameters": sum(p.numel() for p in policy.network.parameters()),  # type: ignore[attr-defined]
         "seed": plan.config.seed,
     }
