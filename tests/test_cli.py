@@ -12,6 +12,8 @@ from strategies import PROBE
 
 from tasks import splits
 from wtl import cli
+from wtl.config import load_config
+from wtl.plan import Plan
 
 
 class Answer:
@@ -70,6 +72,11 @@ def test_a_family_without_another_start_is_refused_before_anything_is_written(wt
         answer.code == 2 and "plate-slide-v3 has a single start, so regime `goal` does not exist for it" in answer.err
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_family_that_is_not_demonstrated_needs_no_other_start(tmp_path: Path) -> None:
+    tasks = "tasks={benchmark: custom, train: [plate-slide-v3], test: [reach-v3], test_goals_per_family: 2}"
+    assert len(Plan(load_config("pretrained", [tasks, "regime=goal", f"directory={tmp_path}"])).distribution.test) == 2
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["nonsense"], ["collect-trials", "probe", "--round", "-1"], ["report"]])

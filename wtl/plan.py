@@ -33,7 +33,8 @@ class Plan:
         settings = to_plain(self.config.tasks)
         made = tasks.make_distribution(settings.pop("benchmark"), **settings)
         if self.config.regime == "goal":  # a family without another start must show before anything is written
-            for task in {task.family: task for task in (*made.train, *made.test)}.values():
+            shown = [task for split in self.config.demonstrations.splits for task in made.split(split)]
+            for task in {task.family: task for task in shown}.values():
                 made.families[task.family].with_other_start(task, 0)
         return made
 

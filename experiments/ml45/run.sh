@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes everything in this folder and the checkpoint of the package; about an hour and a half on two cores.
+# Makes everything in this folder and the checkpoint of the package; about an hour on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 make setup
@@ -10,12 +10,12 @@ cp runs/ml45/evaluation/episodes.csv runs/ml45/evaluation/families.json runs/ml4
 mkdir -p wtl/pretrained/ml45
 cp runs/ml45/retrial-0/policy/* wtl/pretrained/ml45/
 
-# Two more training seeds, on the same entries. Demonstrations have no noise, so they are the same for all seeds.
-for seed in 1 2; do
+# Another training seed, on the same entries. Demonstrations have no noise, so they are the same for all seeds.
+for seed in 1; do
     .venv/bin/wtl run ml45 "seed=$seed" own_demonstrations=runs/ml45/demos "evaluation.baselines=[]" "directory=runs/ml45-$seed"
     cp "runs/ml45-$seed/evaluation/episodes.csv" "$here/seed$seed.csv"
 done
-.venv/bin/wtl report runs/ml45 runs/ml45-1 runs/ml45-2 --markdown
+.venv/bin/wtl report runs/ml45 runs/ml45-1 --markdown
 
 # The operator of seed 0 elsewhere: up to attempt 10; in regime `goal`; after noisy demonstrations; at home.
 evaluate() {
@@ -25,6 +25,8 @@ evaluate() {
     cp "runs/ml45-$name/evaluation/episodes.csv" "$here/$name.csv"
 }
 evaluate ten tasks.test_goals_per_family=50 evaluation.attempts=10
-evaluate goal tasks.test_goals_per_family=50 regime=goal
+# Without box-close: from another start its expert misses some goals, so there is nothing to show.
+evaluate goal tasks.test_goals_per_family=50 regime=goal tasks.benchmark=custom "tasks.train=[reach-v3]" \
+    "tasks.test=[bin-picking-v3,hand-insert-v3,door-lock-v3,door-unlock-v3]"
 evaluate noisy tasks.test_goals_per_family=50 demonstrations.noise=0.3
 evaluate training-families evaluation.split=validation "demonstrations.splits=[validation]" tasks.validation_goals_per_family=6
