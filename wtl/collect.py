@@ -97,6 +97,7 @@ def units_of(items: Iterable[Item], size: int, family_of: Callable[[Item], str])
 
 
 def run_units(function: Callable, units: Sequence, directory: Path, executor: Executor, progress: Progress) -> None:
+    """Have every unit done whose shard is not yet there."""
     # Listed, not asked for one by one: a network file system would remember which were not there.
     there = {path.name for path in directory.glob("shard-*")}
     left = [unit for unit in units if f"shard-{unit.index:05d}.safetensors" not in there]

@@ -153,15 +153,16 @@ class _Goals:
         """`near`: a goal within this distance of a task's own is not another one."""
         self._near = near
         self._own: dict[str, np.ndarray] = {}
-        self._of_family: dict[str, list[np.ndarray]] = {}
+        of_family: dict[str, list[np.ndarray]] = {}
         for episode in demonstrations:
             if episode.task.split != "test":
                 self._own[episode.task.name] = episode.goal
-                self._of_family.setdefault(episode.task.family, []).append(episode.goal)
+                of_family.setdefault(episode.task.family, []).append(episode.goal)
+        self._of_family = {family: np.stack(goals) for family, goals in of_family.items()}
 
     def elsewhere(self, task: Task, shown: Episode, seed: int, count: int = 16) -> np.ndarray:
         """(count, D) shifts from a demonstration's goal to those of other tasks, drawn at random."""
-        goals = np.stack(self._of_family[task.family])
+        goals = self._of_family[task.family]
         if task.name in self._own:
             far = np.linalg.norm(goals - self._own[task.name], axis=-1) > self._near
             goals = goals[far] if far.any() else goals

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes everything in this folder; about a quarter of an hour on two cores.
+# Makes everything in this folder; some 50 minutes on two busy cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 make setup
