@@ -138,7 +138,7 @@ def test_the_route_ends_shortly_after_the_first_success() -> None:
 
 def test_progress_by_hand() -> None:
     route = route_of(carried(), LAYOUT, CONFIG)
-    assert route.anchor == 1
+    assert [station.place for station in route.stations] == [1]
     np.testing.assert_allclose(route.progress_T, [0.0] * (CARRY + 1) + [0.1 * i for i in range(1, 10)], atol=1e-6)
     guide = carried()
     still = guide.observations.copy()
@@ -148,7 +148,7 @@ def test_progress_by_hand() -> None:
     assert way[0] == 0.0 and (np.diff(way) >= 0).all()  # the hand's own way, then
     alone = still.copy()
     alone[:, 2:4] = 0.0
-    assert route_of(Trajectory(alone, guide.actions, guide.rewards, guide.successes), LAYOUT, CONFIG).anchor is None
+    assert route_of(Trajectory(alone, guide.actions, guide.rewards, guide.successes), LAYOUT, CONFIG).stations == ()
 
 
 def test_rows_keep_their_own_routes() -> None:

@@ -176,22 +176,18 @@ def _possible(name: str, entries: EntryList) -> bool:
     return True
 
 
-def _play_method(unit: _Unit, trial: Improver, retrial: Improver | None) -> list[EpisodeResult]:
+def _play_method(unit: _Unit, improvers: Sequence[Improver]) -> list[EpisodeResult]:
     rows: list[EpisodeResult] = []
     contexts = first_contexts(unit.entries.sessions)
-    for attempt in range(unit.config.attempts + 1 if retrial else 1):
+    for attempt, improver in enumerate(improvers):
         if attempt and attempt == unit.config.control_attempt:
             for name in unit.config.controls:
                 if _possible(name, unit.entries):
                     changed = control_contexts(name, contexts, unit.entries)
                     # A blind retry is the trial policy once more, with its own exploration and new sampling.
                     blind = name == "blind_retry"
-                    actor = trial if blind else retrial
-                    assert actor is not None
-                    played = unit.play(changed, actor, 0 if blind else attempt, label=name)
+                    played = unit.play(changed, improvers[0] if blind else improver, 0 if blind else attempt, name)
                     rows += unit.rows("wtl", name, attempt, played)
-        improver = retrial if attempt else trial
-        assert improver is not None
         episodes = unit.play(contexts, improver, attempt)
         rows += unit.rows("wtl", "", attempt, episodes)
         contexts = extended(contexts, episodes)
@@ -232,10 +228,7 @@ def _play_baseline(unit: _Unit, name: str) -> list[EpisodeResult]:
 
 
 def _play_unit(unit: _Unit) -> int:
-    from wtl.methods import load_policy
-
-    operator = unit.contestants.operator
-    rows = _play_method(unit, load_policy(operator.trial), load_policy(operator.retrial) if operator.retrial else None)
+    rows = _play_method(unit, unit.contestants.operator.improvers(unit.config.attempts))
     for name in unit.baselines:
         rows += _play_baseline(unit, name)
     write_results(unit.path, rows)

@@ -1,12 +1,12 @@
 """Following a trajectory in another place: the same route, carried over to where things stand now.
 
-A route is bent by two shifts. Up to where the first object begins to move, it goes along with that object's
-place at the start; from there it turns, as the object is brought to its end, to a shift of that end. The hand
-is steered along the route and waits where it is held up. With the shift of the end known, the scripted
-experts' tasks are solved from one demonstration; a hidden goal *is* an unknown shift, and inferring it is
-left to `wtl.methods.following`. A route that has come to its end without an end of the episode goes on with
-another guess: from shortly before its end while the object is still in the hand, else from its beginning.
-Free of torch.
+A route is bent by shifts. Up to where the first object begins to move, it goes along with that object's place
+at the start; where another one begins to move (what a stick is brought to), with that one's; and from there it
+turns, as the first object is brought to its end, to a shift of that end. The hand is steered along the route
+and waits where it is held up. With the shift of the end known, the scripted experts' tasks are solved from one
+demonstration; a hidden goal *is* an unknown shift, and inferring it is left to `wtl.methods.following`. A route
+that has come to its end without an end of the episode goes on with another guess: from shortly before its end
+while the object is still in the hand, else from its beginning. Free of torch.
 """
 
 from __future__ import annotations
@@ -58,6 +58,16 @@ class FollowerConfig:
 
 
 @dataclass(frozen=True)
+class Station:
+    """An object that the route goes by: there it is shifted as that object's place at the start is."""
+
+    place: int
+    start_D: np.ndarray
+    progress: float
+    """Of the route, where it is reached."""
+
+
+@dataclass(frozen=True)
 class Route:
     """What a trajectory says about the way."""
 
@@ -65,14 +75,13 @@ class Route:
     """Where the hand was, one row for each action."""
     actions_TA: np.ndarray
     progress_T: np.ndarray
-    """From 0 to 1: how far the anchor had been brought, or the hand where nothing was moved."""
-    anchor: int | None
-    """Number of the place that the route begins relative to."""
-    anchor_start_D: np.ndarray
+    """From 0 to 1: how far the first object had been brought, or the hand where nothing was moved."""
+    stations: tuple[Station, ...]
+    """At progress 0 what the route begins relative to, then every other object in the order of their motion."""
     moved_from: int = 0
-    """The first step with the anchor on its way."""
+    """The first step with all of them on their way."""
     held_D: np.ndarray | None = None
-    """Where the anchor stood at the end, seen from the hand; None if nothing was moved."""
+    """Where the first object stood at the end, seen from the hand; None if nothing was moved."""
 
 
 def route_of(trajectory: Trajectory, layout: ObservationLayout, config: FollowerConfig) -> Route:
@@ -87,16 +96,18 @@ def route_of(trajectory: Trajectory, layout: ObservationLayout, config: Follower
     touched = {p: int((way > far).argmax()) for p, way in moved.items() if way.max() > far}
     actions = trajectory.actions[:steps].astype(np.float64)
     if touched:
-        anchor, moved_from = min(touched.items(), key=lambda item: item[1])
-        way = np.maximum.accumulate(moved[anchor])
-        held = places_TPD[-1, anchor] - hand[-1]
+        first, *others = sorted(touched, key=touched.__getitem__)
+        way = np.maximum.accumulate(moved[first])
         progress = way / way[-1]
-        return Route(hand[:-1], actions, progress[:-1], anchor, places_TPD[0, anchor], min(moved_from, steps - 1), held)
-    nearest = min(things, key=lambda p: float(np.linalg.norm(places_TPD[:, p] - hand, axis=-1).min()), default=None)
-    start = places_TPD[0, nearest] if nearest is not None else np.zeros(layout.dimensions)
+        stations = [Station(first, places_TPD[0, first], 0.0)]
+        stations += [Station(p, places_TPD[0, p], float(progress[touched[p]])) for p in others]
+        moved_from = min(max(touched.values()), steps - 1)
+        held = places_TPD[-1, first] - hand[-1]
+        return Route(hand[:-1], actions, progress[:-1], tuple(stations), moved_from, held)
+    nearest = sorted(things, key=lambda p: float(np.linalg.norm(places_TPD[:, p] - hand, axis=-1).min()))[:1]
     way = np.append(0.0, np.linalg.norm(np.diff(hand, axis=0), axis=-1).cumsum())
     progress = way / max(way[-1], 1e-9)
-    return Route(hand[:-1], actions, progress[:-1], nearest, start)
+    return Route(hand[:-1], actions, progress[:-1], tuple(Station(p, places_TPD[0, p], 0.0) for p in nearest))
 
 
 class Follower:
@@ -130,15 +141,19 @@ class Follower:
             return np.stack([_extended(getattr(route, name), longest) for route in routes])
 
         self._hand, self._actions, self._progress = padded("hand_TD"), padded("actions_TA"), padded("progress_T")
-        self._anchor = np.array([-1 if route.anchor is None else route.anchor for route in routes])
-        self._anchor_start = np.stack([route.anchor_start_D for route in routes])
+        self._stations = [route.stations for route in routes]
+        # Knots of the bend: where on the way, and shifted by how much; those that a row does not need are its end.
+        count, size = len(guides), layout.dimensions
+        most = max(max(len(stations), 1) for stations in self._stations)
+        self._knots, self._shifts = np.ones((count, most + 1)), np.zeros((count, most + 1, size))
+        self._knots[:, 0] = 0.0
+        for row, stations in enumerate(self._stations):
+            self._knots[row, : len(stations)] = [station.progress for station in stations]
         self._resume = np.maximum(self._last - config.resume_steps, [route.moved_from for route in routes])
         self._held = [route.held_D for route in routes]
         self._generators = [stream(seed, "touch") for seed in seeds]
-        count, size = len(guides), layout.dimensions
         self._phase = np.full(count, -1)
         self._waited, self._rested = np.zeros(count, int), np.zeros(count, int)
-        self._start_shift, self._end_shift = np.zeros((count, size)), np.zeros((count, size))
         self._guesses = [np.zeros((1, size))] * count
         self._tries = np.zeros(count, int)
 
@@ -155,9 +170,7 @@ class Follower:
             self._set_out(int(rows[i]), observations[i])
 
         phase = self._phase[rows]
-        bend = self._progress[rows, phase][:, None]
-        shift = (1.0 - bend) * self._start_shift[rows] + bend * self._end_shift[rows]
-        away = self._hand[rows, phase] + shift - observations[:, self._layout.points[0] :][:, :size]
+        away = self._hand[rows, phase] + self._bend(rows, phase) - observations[:, self._layout.points[0] :][:, :size]
         far = np.linalg.norm(away, axis=-1)
         away[far < _STILL * step] = 0.0
         near = far < config.tolerance_steps * step
@@ -174,29 +187,37 @@ class Follower:
         self._phase[rows] = np.where(goes_on & ~ended, phase + 1, phase)
         return np.clip(actions, -1.0, 1.0)
 
+    def _bend(self, rows: np.ndarray, phase: np.ndarray) -> np.ndarray:
+        """(R, D) how far the route is shifted here: piecewise linear in its progress."""
+        progress = self._progress[rows, phase]
+        leg = (self._knots[rows, 1:-1] <= progress[:, None]).sum(axis=1)
+        begun, done = self._knots[rows, leg], self._knots[rows, leg + 1]
+        part = ((progress - begun) / np.maximum(done - begun, 1e-9))[:, None]
+        return (1.0 - part) * self._shifts[rows, leg] + part * self._shifts[rows, leg + 1]
+
     def _set_out(self, row: int, observation: np.ndarray) -> None:
         """Go for the next guess, with what is in the hand or from the beginning."""
         places_PD, tried = self._layout.places(observation), int(self._tries[row])
-        self._end_shift[row] = self._guesses[row][tried % len(self._guesses[row])]
+        stations = self._stations[row]
+        self._shifts[row, max(len(stations), 1) :] = self._guesses[row][tried % len(self._guesses[row])]
         self._tries[row] += 1
         self._waited[row] = self._rested[row] = 0
         if tried and self._still_held(row, places_PD):
             self._phase[row] = self._resume[row]
             return
         self._phase[row] = 0
-        place = places_PD[self._anchor[row]]
-        here = self._anchor[row] >= 0 and place.any()
-        shift = place - self._anchor_start[row] if here else np.zeros_like(place)
+        for number, station in enumerate(stations):
+            place = places_PD[station.place]
+            self._shifts[row, number] = place - station.start_D if place.any() else 0.0
         if tried:
             spread = self._config.touch_spread_steps * self._layout.hand_step
-            shift = shift + spread * self._generators[row].standard_normal(len(shift))
-        self._start_shift[row] = shift
+            self._shifts[row, 0] += spread * self._generators[row].standard_normal(places_PD.shape[1])
 
     def _still_held(self, row: int, places_PD: np.ndarray) -> bool:
         held = self._held[row]
         if held is None:
             return True  # nothing was to be moved, so nothing can have been lost
-        away = places_PD[self._anchor[row]] - places_PD[0] - held
+        away = places_PD[self._stations[row][0].place] - places_PD[0] - held
         return float(np.linalg.norm(away)) < self._config.hold_steps * self._layout.hand_step
 
 

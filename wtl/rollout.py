@@ -107,7 +107,30 @@ class _Recorder:
         self.labels: list[np.ndarray] = []
         self.rewards: list[float] = []
         self.successes: list[bool] = []
-        self.left: int | None = None
+        self._solved_at: int | None = None
+
+    def add(
+        self,
+        observation: np.ndarray,
+        state: np.ndarray,
+        action: np.ndarray,
+        label: np.ndarray,
+        reward: float,
+        success: bool,
+    ) -> None:
+        if success and self._solved_at is None:
+            self._solved_at = len(self.successes)
+        self.observations.append(observation)
+        self.states.append(state)
+        self.actions.append(action)
+        self.labels.append(label)
+        self.rewards.append(reward)
+        self.successes.append(success)
+
+    def ended(self, after_success_steps: int | None) -> bool:
+        if self._solved_at is None or after_success_steps is None:
+            return False
+        return len(self.successes) > self._solved_at + after_success_steps
 
     def episode(self, task: Task, role: Role, attempt: int, seed: int, source: str) -> Episode:
         trajectory = Trajectory(
@@ -176,13 +199,8 @@ def roll_out(
     horizon = min(ending.horizon_steps, family.spec.horizon_steps)
     own = actor.noise if isinstance(actor, Demonstrator) else noise
     noises = [own] * len(tasks) if isinstance(own, Noise) else own
-    process = _NoiseProcess(
-        noises,
-        seeds,
-        horizon,
-        family.spec.action_size,
-        varied=isinstance(actor, Demonstrator) and actor.varied,
-    )
+    varied = isinstance(actor, Demonstrator) and actor.varied
+    process = _NoiseProcess(noises, seeds, horizon, family.spec.action_size, varied)
     nothing = np.zeros(0)
 
     def state(row: int) -> np.ndarray:
@@ -207,22 +225,12 @@ def roll_out(
             raise ValueError(f"{source} gave an action that is not finite at step {step} of task {bad.name}")
         actions = np.clip(actions + process.step(step, rows), -1.0, 1.0).astype(np.float32)
         for row, action, label in zip(rows.tolist(), actions, labels, strict=True):
-            record = records[row]
             observation, reward, _, _, info = environments[row].step(action)
             present[row] = observation
-            record.observations.append(observation)
-            record.states.append(state(row))
-            record.actions.append(action)
-            record.labels.append(label)
-            record.rewards.append(float(reward))
-            record.successes.append(bool(info["success"]))
+            records[row].add(observation, state(row), action, label, float(reward), bool(info["success"]))
             if observer:
                 observer(row, environments[row])
-            if record.left is not None:
-                record.left -= 1
-            elif record.successes[-1] and ending.after_success_steps is not None:
-                record.left = ending.after_success_steps
-        rows = rows[[records[row].left != 0 for row in rows.tolist()]]
+        rows = rows[[not records[row].ended(ending.after_success_steps) for row in rows.tolist()]]
         if len(rows) == 0:
             break
     return [

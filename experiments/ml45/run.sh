@@ -10,10 +10,13 @@ cp runs/ml45/evaluation/episodes.csv runs/ml45/evaluation/families.json runs/ml4
 mkdir -p wtl/pretrained/ml45
 cp runs/ml45/retrial-0/policy/* wtl/pretrained/ml45/
 
-# Another training seed, on the same entries. Demonstrations have no noise, so they are the same for all seeds.
-.venv/bin/wtl run ml45 seed=1 own_demonstrations=runs/ml45/demos "evaluation.baselines=[]" directory=runs/ml45-1
-cp runs/ml45-1/evaluation/episodes.csv $here/seed1.csv
-.venv/bin/wtl report runs/ml45 runs/ml45-1 --markdown
+# Other training seeds, on the same entries. Demonstrations have no noise, so they are the same for all seeds.
+for seed in 1 2; do
+    .venv/bin/wtl run ml45 seed=$seed own_demonstrations=runs/ml45/demos "evaluation.baselines=[]" \
+        directory=runs/ml45-$seed
+    cp runs/ml45-$seed/evaluation/episodes.csv $here/seed$seed.csv
+done
+.venv/bin/wtl report runs/ml45 runs/ml45-1 runs/ml45-2 --markdown
 
 # The operator of seed 0 elsewhere: up to attempt 10; in regime `goal`; after noisy demonstrations; at home.
 evaluate() {

@@ -33,11 +33,16 @@ class ShiftConfig:
     """Candidates that stand beside the true shift in training."""
     proposals: int = 800
     """Candidates that are judged when it acts."""
+    visible_prior: float = 0.3
+    """Probability, when it acts, of a shift along with something visible, whatever the judge says: in a family never
+    seen it can be sure of the wrong one, and these are few and soon tried."""
 
     def __post_init__(self) -> None:
         for name in ("width", "decoys", "proposals"):
             if getattr(self, name) < 1:
                 raise ValueError(f"following.shift.{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.visible_prior < 1:
+            raise ValueError(f"following.shift.visible_prior must lie in [0, 1), got {self.visible_prior}")
 
 
 class ShiftNetwork(nn.Module):
@@ -182,7 +187,10 @@ class ShiftNetwork(nn.Module):
         crowd[:, : there.shape[1]] = 0.0
         scores = scores + crowd
         scores[:, : there.shape[1]].masked_fill_(~there, -1e4)
-        return candidates, scores.softmax(dim=1)
+        prior = self.config.visible_prior
+        mass = (1.0 - prior) * scores.softmax(dim=1)
+        mass[:, : there.shape[1]] += prior * there / there.sum(dim=1, keepdim=True)
+        return candidates, mass
 
 
 def most_promising(candidates_CD: Tensor, mass_C: Tensor, radius: float, count: int) -> Tensor:

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Makes everything in this folder; runs/ml45, runs/ml45-1 and runs/ml45-2 (experiments/ml45/run.sh) must be there.
+# Some three hours on two cores.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+make setup
+lean="evaluation.controls=[] evaluation.baselines=[]"
+runs="runs/ml45 runs/ml45-1 runs/ml45-2"
+for seed in 0 1 2; do
+    for count in 5 10 20; do
+        directory="runs/scaling/families-$count-$seed"
+        # shellcheck disable=SC2046,SC2086
+        .venv/bin/wtl run ml45 $lean $(.venv/bin/python experiments/scaling/scaling.py subset "$count" "$seed") \
+            "directory=$directory"
+        runs="$runs $directory"
+    done
+    from=runs/ml45
+    own=""
+    if [ "$seed" != 0 ]; then
+        from="runs/ml45-$seed"
+        own="own_demonstrations=runs/ml45/demos"
+    fi
+    for width in 12 24 96; do
+        directory="runs/scaling/width-$width-$seed"
+        mkdir -p "$directory"
+        cp -r "$from/demos" "$from/trials-0" "$directory/"
+        # shellcheck disable=SC2086
+        .venv/bin/wtl run ml45 $lean seed="$seed" $own "following.shift.width=$width" "directory=$directory"
+        runs="$runs $directory"
+    done
+done
+# shellcheck disable=SC2086
+.venv/bin/python experiments/scaling/scaling.py gather $runs
