@@ -84,6 +84,31 @@ def test_an_object_is_met_where_it_stands_and_brought_to_the_shifted_end(
     np.testing.assert_allclose(path[-1][2:4], end, atol=0.15)
 
 
+def test_a_route_goes_by_every_object_that_begins_to_move() -> None:
+    """A stick is brought to a ball, and on with it: wherever the ball lies, the stick goes by it."""
+    layout = replace(LAYOUT, size=7, points=(0, 2, 5))
+    shown = carried()
+    meets = 20  # half of the stick's way
+    ball = np.tile(shown.observations[meets, 2:4], (STEPS + 1, 1))
+    ball[meets:] = shown.observations[meets:, 2:4]
+    guide = replace(shown, observations=np.concatenate([shown.observations, ball], axis=1))
+    stick, later = route_of(guide, layout, replace(CONFIG, moved_steps=0.5)).stations
+    assert (stick.place, stick.progress, later.place) == (1, 0.0, 2)
+    assert later.progress == pytest.approx(0.6)  # it has moved by half a step of the hand
+
+    world, off = World((1.2, 0.0)), np.array([0.1, 0.3])
+    here = ball[0] + off
+    config = replace(CONFIG, moved_steps=0.5, rest_steps=100)
+    follower = Follower(config, layout, [guide], lambda rows, _: np.array([[[0.5, 0.5]]]), [0])
+    path = []
+    for _ in range(90):
+        seen = np.concatenate([world.observation(), here])
+        world.step(follower.act(seen[None], np.array([0]))[0])
+        path.append(world.thing)
+    assert np.linalg.norm(np.array(path) - here - [0.0, 0.1], axis=1).min() < 0.07
+    np.testing.assert_allclose(path[-1], shown.observations[-1, 2:4] + 0.5, atol=0.15)
+
+
 def test_guesses_are_tried_one_after_another() -> None:
     shifts = [[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]
     guide = carried()

@@ -103,6 +103,24 @@ def test_visible_shifts_by_hand() -> None:
         network.visible(segments_of([Context(None, (TRIED[0],))], 4, 1.0), torch.zeros(1, PLANE.size))
 
 
+@pytest.mark.parametrize("prior", [0.0, 0.6])
+def test_what_goes_along_with_something_visible_is_never_ruled_out(prior: float) -> None:
+    torch.manual_seed(0)
+    network = ShiftNetwork(replace(CONFIG.shift, visible_prior=prior), SPEC)
+    network.features.fit(torch.randn(30, PLANE.size))
+    with torch.no_grad():
+        network.judge[-1].weight *= 100.0  # as sure of something as a judge can be
+    shown = SHOWN.observations.copy()
+    shown[0, 5:7] = 0.0  # the third place is not there
+    segments = segments_of([Context(replace(SHOWN, observations=shown))], 4, 1.0)
+    start = torch.from_numpy(NOW[:1])
+    candidates, mass = network.posterior(segments, start, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(candidates[:, :3], network.visible(segments, start)[0])
+    torch.testing.assert_close(mass.sum(), torch.tensor(1.0))
+    assert (mass[0, :2] >= prior / 2).all() and mass[0, 2] == 0.0
+    assert (mass[0, :2].min() < 0.05) == (prior == 0.0)
+
+
 def test_promising_candidates_by_hand() -> None:
     candidates = torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 0.0], [9.0, 0.0]])
     mass = torch.tensor([0.2, 0.3, 0.4, 0.1])
@@ -188,3 +206,5 @@ def test_following_needs_batches_of_its_own_kind() -> None:
         load_config("quick", ["operator=following", "regime=none"])
     with pytest.raises(ValueError, match="following.shift.decoys must be at least 1, got 0"):
         ShiftConfig(decoys=0)
+    with pytest.raises(ValueError, match=r"following.shift.visible_prior must lie in \[0, 1\), got 1.0"):
+        ShiftConfig(visible_prior=1.0)
