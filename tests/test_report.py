@@ -27,7 +27,7 @@ from wtl.report import (
     report_tables,
     summarise,
 )
-from wtl.results import EpisodeResult, write_results
+from wtl.results import EpisodeResult, main_rows, write_results
 from wtl.tensorboard import write_tensorboard
 
 HIDDEN = frozenset({"reach-v3"})
@@ -96,9 +96,9 @@ def test_others_count_at_the_highest_comparable_attempt() -> None:
 def test_only_shared_entries_are_compared() -> None:
     rows = make_rows(("reach-v3",), shares={("wtl", ""): {0: 0.0, 1: 1.0}})
     before, after = rows[:15], rows[20:]
-    result = compare(before, after)
+    result = compare((before, after))
     assert result is not None and result.n == 15
-    assert compare(rows[:5], rows[30:]) is None
+    assert compare((rows[:5], rows[30:])) is None
     assert against_others(make_rows(shares={("wtl", ""): {0: 0.5}})) == ()
 
 
@@ -143,7 +143,19 @@ def test_runs_of_one_setting_have_a_mean() -> None:
     worse = {("wtl", ""): {0: 0.1, 1: 0.4}}
     runs = {"a": RunResults(tuple(make_rows()), HIDDEN), "b": RunResults(tuple(make_rows(shares=worse)), HIDDEN)}
     mean = "| family-test: mean of 2 runs (least to most) |  | 15 (10 to 20) | 55 (40 to 70) | 90 (90 to 90) |"
-    assert mean in printed(runs, markdown=True)
+    pasted = printed(runs, markdown=True)
+    assert mean in pasted
+    hidden = pasted[pasted.index("runs compared, families that hide their goal") :]
+    assert "| a, family-test: wtl | 20 |" in hidden
+
+
+def test_runs_on_the_same_tasks_are_pooled_task_by_task() -> None:
+    """Three runs are no more tasks than one: what is the same in all of them is no surer than in one."""
+    rows = make_rows()
+    before, after = ([row for row in main_rows(rows) if row.attempt == attempt] for attempt in (0, 1))
+    one, three = compare((before, after)), compare(*[(before, after)] * 3)
+    assert one is not None and three is not None and three.n == 3 * one.n
+    assert (three.difference, three.low, three.high) == pytest.approx((one.difference, one.low, one.high), abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -127,21 +127,23 @@ def summarise(rows: Rows, hidden_goal_families: frozenset[str]) -> Summary:
     return summary
 
 
-def compare(before: Rows, after: Rows) -> PairedDifference | None:
+def compare(*sides: tuple[Rows, Rows]) -> PairedDifference | None:
     """Success after minus success before on the entries that both have; None if they share none.
 
-    Tasks are resampled within families. Each side must hold one attempt of one method and control.
+    Args:
+        sides: (before, after) of one run each, one attempt of one method and control on each side. Several runs on the
+            same tasks are pooled.
+
+    Tasks are resampled within families, each with all its entries in all runs.
     """
-    earlier, later = ({row.entry: row.success for row in side} for side in (before, after))
-    shared = sorted(earlier.keys() & later.keys())
-    if not shared:
+    pairs = []
+    for before, after in sides:
+        earlier, later = ({row.entry: row.success for row in side} for side in (before, after))
+        pairs += [(earlier[entry], later[entry], entry) for entry in sorted(earlier.keys() & later.keys())]
+    if not pairs:
         return None
-    return paired_difference(
-        [earlier[entry] for entry in shared],
-        [later[entry] for entry in shared],
-        strata=[entry.family for entry in shared],
-        tasks=[entry.task for entry in shared],
-    )
+    befores, afters, entries = zip(*pairs, strict=True)
+    return paired_difference(befores, afters, [entry.family for entry in entries], [entry.task for entry in entries])
 
 
 def gains(rows: Rows) -> tuple[Comparison, ...]:
@@ -149,7 +151,7 @@ def gains(rows: Rows) -> tuple[Comparison, ...]:
     found = []
     for key, attempts in curves(rows).items():
         for attempt in sorted(attempts.keys() - {0}):
-            result = compare(attempts.get(0, []), attempts[attempt])
+            result = compare((attempts.get(0, []), attempts[attempt]))
             if result:
                 found.append(Comparison(key, attempt, key, 0, result))
     return tuple(found)
@@ -170,7 +172,7 @@ def against_others(rows: Rows, attempt: int = 1) -> tuple[Comparison, ...]:
         comparable = [a for a in attempts if a <= mine]
         if key == main or not comparable:
             continue
-        result = compare(attempts[max(comparable)], every[main][mine])
+        result = compare((attempts[max(comparable)], every[main][mine]))
         if result:
             found.append(Comparison(main, mine, key, max(comparable), result))
     return tuple(found)
@@ -200,7 +202,7 @@ class Table:
 
 def report_tables(runs: Mapping[str, RunResults]) -> tuple[Table, ...]:
     """Everything `wtl report RUN...` prints; each run, regime and split has tables of its own."""
-    found, mains = [], []
+    found, mains, hiding = [], [], []
     for label, run in runs.items():
         for setting, rows in by_setting(run.rows).items():
             title = f"{label}, {setting}"
@@ -211,8 +213,11 @@ def report_tables(runs: Mapping[str, RunResults]) -> tuple[Table, ...]:
             hidden = [row for row in rows if row.family in run.hidden_goal_families]
             if 0 < len(hidden) < len(rows):
                 found.append(_comparison_table(f"{title}, families that hide their goal", hidden))
+                hiding.append((title, setting, main_rows(hidden)))
     if len(mains) > 1:
-        found.append(_run_table(mains))
+        found.append(_run_table("runs compared", mains))
+    if len(hiding) > 1:
+        found.append(_run_table("runs compared, families that hide their goal", hiding))
     return tuple(found)
 
 
@@ -271,25 +276,34 @@ def _family_table(title: str, rows: Rows, hidden_goal_families: frozenset[str]) 
     sections: tuple[list[tuple[str, ...]], list[tuple[str, ...]]] = ([], [])
     for group, members in groups(mine, hidden_goal_families).items():
         by = by_attempt(members)
-        gain = compare(by.get(first, []), by.get(last, []))
+        gain = compare((by.get(first, []), by.get(last, [])))
         verdict = _difference_cells(gain)[-1] if gain else ""
         sections[group not in POOLED].append((group, *_success_cells(by, attempts), verdict))
     header = ("group", "n", *(f"attempt {attempt}" for attempt in attempts), f"attempt {last} - {first}")
     return Table(f"{title}: success of {mine[0].method} in % by family", header, _frozen(sections))
 
 
-def _run_table(mains: Sequence[tuple[str, str, Rows]]) -> Table:
+def _run_table(title: str, mains: Sequence[tuple[str, str, Rows]]) -> Table:
     attempts = sorted({row.attempt for _, _, rows in mains for row in rows})
-    lines = [(f"{title}: {rows[0].method}", *_success_cells(by_attempt(rows), attempts)) for title, _, rows in mains]
+    first, last = attempts[0], attempts[-1]
+
+    def gain(runs: Sequence[Mapping[int, Rows]]) -> str:
+        result = compare(*((run.get(first, []), run.get(last, [])) for run in runs))
+        return "{1} {2}".format(*_difference_cells(result)) if result and last > first else ""
+
+    lines = []
+    for name, _, rows in mains:
+        run = by_attempt(rows)
+        lines.append((f"{name}: {rows[0].method}", *_success_cells(run, attempts), gain([run])))
     means = []
     for setting in dict.fromkeys(setting for _, setting, _ in mains):
         alike = [by_attempt(rows) for _, own, rows in mains if own == setting]
         rates = [[sum(r.success for r in run[a]) / len(run[a]) for run in alike if a in run] for a in attempts]
         cells = [f"{_percent(sum(r) / len(r))} ({_percent(min(r))} to {_percent(max(r))})" if r else "" for r in rates]
         if len(alike) > 1:
-            means.append((f"{setting}: mean of {len(alike)} runs (least to most)", "", *cells))
-    header = ("run", "n", *(f"attempt {attempt}" for attempt in attempts))
-    return Table("runs compared: success of the main method in %", header, _frozen([lines, means]))
+            means.append((f"{setting}: mean of {len(alike)} runs (least to most)", "", *cells, gain(alike)))
+    header = ("run", "n", *(f"attempt {attempt}" for attempt in attempts), f"attempt {last} - {first}")
+    return Table(f"{title}: success of the main method in %", header, _frozen([lines, means]))
 
 
 def _success_cells(rows: Mapping[int, Rows], attempts: Sequence[int]) -> tuple[str, ...]:

@@ -1,12 +1,25 @@
 #!/usr/bin/env bash
-# Makes everything in this folder with the operator that comes with the package; some minutes on two cores.
+# Makes everything in this folder; runs/ml45, runs/ml45-1 and runs/ml45-2 (experiments/ml45/run.sh) must be there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 make setup
 for family in push pick-place; do
-    .venv/bin/wtl evaluate pretrained tasks.benchmark=ML1 "tasks.family=$family-v3" tasks.test_goals_per_family=50 \
-        evaluation.entries_per_task=2 evaluation.attempts=3 evaluation.control_attempt=2 \
-        "evaluation.controls=[blind_retry,shuffled_trial,masked_reward]" "directory=runs/ml1-$family"
-    cp "runs/ml1-$family/evaluation/episodes.csv" "experiments/ml1/$family.csv"
-    .venv/bin/wtl report "runs/ml1-$family" --markdown
+    runs=""
+    for seed in 0 1 2; do
+        operator=runs/ml45
+        controls="[]"
+        if [ "$seed" = 0 ]; then
+            controls="[blind_retry,shuffled_trial,masked_reward]"
+        else
+            operator="runs/ml45-$seed"
+        fi
+        .venv/bin/wtl evaluate pretrained "trained=$operator/retrial-0/policy" tasks.benchmark=ML1 \
+            "tasks.family=$family-v3" tasks.test_goals_per_family=50 evaluation.entries_per_task=2 evaluation.attempts=3 \
+            evaluation.control_attempt=2 "evaluation.controls=$controls" "evaluation.baselines=[]" \
+            "directory=runs/ml1-$family-$seed"
+        cp "runs/ml1-$family-$seed/evaluation/episodes.csv" "experiments/ml1/$family-$seed.csv"
+        runs="$runs runs/ml1-$family-$seed"
+    done
+    # shellcheck disable=SC2086
+    .venv/bin/wtl report $runs --markdown
 done
