@@ -100,7 +100,9 @@ def route_of(trajectory: Trajectory, layout: ObservationLayout, config: Follower
         way = np.maximum.accumulate(moved[first])
         progress = way / way[-1]
         stations = [Station(first, places_TPD[0, first], 0.0)]
-        stations += [Station(p, places_TPD[0, p], float(progress[touched[p]])) for p in others]
+        # What begins to move when the first has come to its end is no place on the way there.
+        on_the_way = [p for p in others if progress[touched[p]] < 1.0]
+        stations += [Station(p, places_TPD[0, p], float(progress[touched[p]])) for p in on_the_way]
         moved_from = min(max(touched.values()), steps - 1)
         held = places_TPD[-1, first] - hand[-1]
         return Route(hand[:-1], actions, progress[:-1], tuple(stations), moved_from, held)
