@@ -96,8 +96,9 @@ def test_a_route_goes_by_every_object_that_begins_to_move() -> None:
     assert (stick.place, stick.progress, later.place) == (1, 0.0, 2)
     assert later.progress == pytest.approx(0.6)  # it has moved by half a step of the hand
     at_last = np.concatenate([guide.observations[:, :5], np.vstack([ball[:1]] * STEPS + [ball[:1] + 0.1])], axis=1)
-    alone = route_of(replace(guide, observations=at_last), layout, replace(CONFIG, moved_steps=0.5)).stations
-    assert [station.place for station in alone] == [1]  # nothing is left of the way
+    alone = route_of(replace(guide, observations=at_last), layout, replace(CONFIG, moved_steps=0.5))
+    assert [station.place for station in alone.stations] == [1]  # nothing is left of the way
+    assert alone.moved_from == CARRY + 1
 
     world, off = World((1.2, 0.0)), np.array([0.1, 0.3])
     here = ball[0] + off

@@ -77,9 +77,10 @@ class Route:
     progress_T: np.ndarray
     """From 0 to 1: how far the first object had been brought, or the hand where nothing was moved."""
     stations: tuple[Station, ...]
-    """At progress 0 what the route begins relative to, then every other object in the order of their motion."""
+    """At progress 0 what the route begins relative to, then, in this order, every other object that begins to move
+    before the first has come to its end."""
     moved_from: int = 0
-    """The first step with all of them on their way."""
+    """The first step at which all of them are on their way."""
     held_D: np.ndarray | None = None
     """Where the first object stood at the end, seen from the hand; None if nothing was moved."""
 
@@ -99,11 +100,11 @@ def route_of(trajectory: Trajectory, layout: ObservationLayout, config: Follower
         first, *others = sorted(touched, key=touched.__getitem__)
         way = np.maximum.accumulate(moved[first])
         progress = way / way[-1]
+        # What begins to move when the first has all but come to its end is no place on the way there.
+        others = [p for p in others if way[-1] - way[touched[p]] > far]
         stations = [Station(first, places_TPD[0, first], 0.0)]
-        # What begins to move when the first has come to its end is no place on the way there.
-        on_the_way = [p for p in others if progress[touched[p]] < 1.0]
-        stations += [Station(p, places_TPD[0, p], float(progress[touched[p]])) for p in on_the_way]
-        moved_from = min(max(touched.values()), steps - 1)
+        stations += [Station(p, places_TPD[0, p], float(progress[touched[p]])) for p in others]
+        moved_from = min(max(touched[station.place] for station in stations), steps - 1)
         held = places_TPD[-1, first] - hand[-1]
         return Route(hand[:-1], actions, progress[:-1], tuple(stations), moved_from, held)
     nearest = sorted(things, key=lambda p: float(np.linalg.norm(places_TPD[:, p] - hand, axis=-1).min()))[:1]
@@ -208,9 +209,10 @@ class Follower:
             self._phase[row] = self._resume[row]
             return
         self._phase[row] = 0
+        self._shifts[row, 0] = 0.0
         for number, station in enumerate(stations):
-            place = places_PD[station.place]
-            self._shifts[row, number] = place - station.start_D if place.any() else 0.0
+            place, last = places_PD[station.place], self._shifts[row, max(number - 1, 0)]
+            self._shifts[row, number] = place - station.start_D if place.any() else last
         if tried:
             spread = self._config.touch_spread_steps * self._layout.hand_step
             self._shifts[row, 0] += spread * self._generators[row].standard_normal(places_PD.shape[1])

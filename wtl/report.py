@@ -288,22 +288,33 @@ def _run_table(title: str, mains: Sequence[tuple[str, str, Rows]]) -> Table:
     first, last = attempts[0], attempts[-1]
 
     def gain(runs: Sequence[Mapping[int, Rows]]) -> str:
-        result = compare(*((run.get(first, []), run.get(last, [])) for run in runs))
-        return "{1} {2}".format(*_difference_cells(result)) if result and last > first else ""
+        sides = [(run[first], run[last]) for run in runs if first in run and last in run]
+        result = compare(*sides) if len(sides) == len(runs) else None
+        if result is None:
+            return ""
+        _, points, interval, _ = _difference_cells(result)
+        return f"{points} {interval}" + (" UNDERPOWERED" if result.verdict == "UNDERPOWERED" else "")
 
     lines = []
-    for name, _, rows in mains:
+    alike: dict[tuple[str, frozenset[str]], list[Mapping[int, Rows]]] = {}
+    for name, setting, rows in mains:
         run = by_attempt(rows)
+        alike.setdefault((setting, frozenset(row.task for row in rows)), []).append(run)
         lines.append((f"{name}: {rows[0].method}", *_success_cells(run, attempts), gain([run])))
     means = []
-    for setting in dict.fromkeys(setting for _, setting, _ in mains):
-        alike = [by_attempt(rows) for _, own, rows in mains if own == setting]
-        rates = [[sum(r.success for r in run[a]) / len(run[a]) for run in alike if a in run] for a in attempts]
-        cells = [f"{_percent(sum(r) / len(r))} ({_percent(min(r))} to {_percent(max(r))})" if r else "" for r in rates]
-        if len(alike) > 1:
-            means.append((f"{setting}: mean of {len(alike)} runs (least to most)", "", *cells, gain(alike)))
+    for (setting, _), runs in alike.items():
+        rates = [[sum(r.success for r in run[a]) / len(run[a]) for run in runs if a in run] for a in attempts]
+        cells = [
+            f"{_percent(sum(r) / len(r))} ({_percent(min(r))} to {_percent(max(r))})" if len(r) == len(runs) else ""
+            for r in rates
+        ]
+        if len(runs) > 1:
+            means.append((f"{setting}: mean of {len(runs)} runs (least to most)", "", *cells, gain(runs)))
     header = ("run", "n", *(f"attempt {attempt}" for attempt in attempts), f"attempt {last} - {first}")
-    return Table(f"{title}: success of the main method in %", header, _frozen([lines, means]))
+    found = _frozen([lines, means])
+    if last == first:
+        header, found = header[:-1], tuple(tuple(line[:-1] for line in section) for section in found)
+    return Table(f"{title}: success of the main method in %", header, found)
 
 
 def _success_cells(rows: Mapping[int, Rows], attempts: Sequence[int]) -> tuple[str, ...]:

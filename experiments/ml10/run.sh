@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes everything in this folder; an hour and a half on two busy cores.
+# Makes everything in this folder; more than two hours on two busy cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 make setup

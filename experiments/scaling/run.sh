@@ -9,9 +9,9 @@ runs="runs/ml45 runs/ml45-1 runs/ml45-2"
 for seed in 0 1 2; do
     for count in 5 10 20; do
         directory="runs/scaling/families-$count-$seed"
-        # shellcheck disable=SC2046,SC2086
-        .venv/bin/wtl run ml45 $lean $(.venv/bin/python experiments/scaling/scaling.py subset "$count" "$seed") \
-            "directory=$directory"
+        subset=$(.venv/bin/python experiments/scaling/scaling.py subset "$count" "$seed")
+        # shellcheck disable=SC2086
+        .venv/bin/wtl run ml45 $lean $subset "directory=$directory"
         runs="$runs $directory"
     done
     from=runs/ml45

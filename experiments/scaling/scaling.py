@@ -3,7 +3,8 @@
     python experiments/scaling/scaling.py subset COUNT SEED   # settings of a run on some of ML45's training families
     python experiments/scaling/scaling.py gather RUN...       # scaling.csv and scaling.png from evaluated runs
 
-Subsets of one seed are nested. Every run is one point: its families and parameters are read from its own files.
+Subsets of one seed are nested. A run is one point for each attempt; its families and
+parameters are read from its own files.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class ShiftConfig:
     proposals: int = 800
     """Candidates that are judged when it acts."""
     visible_prior: float = 0.3
-    """Probability, when it acts, of a shift along with something visible, whatever the judge says: in a family never
-    seen it can be sure of the wrong one, and these are few and soon tried."""
+    """When it acts, at least this much of the probability goes, in equal parts, to shifts along with something visible:
+    in a family never seen the judge can be sure of the wrong one, and these are few and soon tried."""
 
     def __post_init__(self) -> None:
         for name in ("width", "decoys", "proposals"):
