@@ -287,20 +287,21 @@ def _run_table(title: str, mains: Sequence[tuple[str, str, Rows]]) -> Table:
     attempts = sorted({row.attempt for _, _, rows in mains for row in rows})
     first, last = attempts[0], attempts[-1]
 
-    def gain(runs: Sequence[Mapping[int, Rows]]) -> str:
+    def gain(runs: Sequence[Mapping[int, Rows]]) -> tuple[str, ...]:
+        """The last column; none where there is one attempt only."""
         sides = [(run[first], run[last]) for run in runs if first in run and last in run]
         result = compare(*sides) if len(sides) == len(runs) else None
-        if result is None:
-            return ""
+        if result is None or first == last:
+            return ("",) * (first < last)
         _, points, interval, _ = _difference_cells(result)
-        return f"{points} {interval}" + (" UNDERPOWERED" if result.verdict == "UNDERPOWERED" else "")
+        return (f"{points} {interval}" + (" UNDERPOWERED" if result.verdict == "UNDERPOWERED" else ""),)
 
     lines = []
     alike: dict[tuple[str, frozenset[str]], list[Mapping[int, Rows]]] = {}
     for name, setting, rows in mains:
         run = by_attempt(rows)
         alike.setdefault((setting, frozenset(row.task for row in rows)), []).append(run)
-        lines.append((f"{name}: {rows[0].method}", *_success_cells(run, attempts), gain([run])))
+        lines.append((f"{name}: {rows[0].method}", *_success_cells(run, attempts), *gain([run])))
     means = []
     for (setting, _), runs in alike.items():
         rates = [[sum(r.success for r in run[a]) / len(run[a]) for run in runs if a in run] for a in attempts]
@@ -309,12 +310,10 @@ def _run_table(title: str, mains: Sequence[tuple[str, str, Rows]]) -> Table:
             for r in rates
         ]
         if len(runs) > 1:
-            means.append((f"{setting}: mean of {len(runs)} runs (least to most)", "", *cells, gain(runs)))
-    header = ("run", "n", *(f"attempt {attempt}" for attempt in attempts), f"attempt {last} - {first}")
-    found = _frozen([lines, means])
-    if last == first:
-        header, found = header[:-1], tuple(tuple(line[:-1] for line in section) for section in found)
-    return Table(f"{title}: success of the main method in %", header, found)
+            means.append((f"{setting}: mean of {len(runs)} runs (least to most)", "", *cells, *gain(runs)))
+    gained = (f"attempt {last} - {first}",) * (first < last)
+    header = ("run", "n", *(f"attempt {attempt}" for attempt in attempts), *gained)
+    return Table(f"{title}: success of the main method in %", header, _frozen([lines, means]))
 
 
 def _success_cells(rows: Mapping[int, Rows], attempts: Sequence[int]) -> tuple[str, ...]:
