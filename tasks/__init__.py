@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tasks import splits
-from wtl.task import TaskDistribution
+from wtl.core.task import TaskDistribution
 
 
 def _probe(

@@ -27,8 +27,8 @@ from metaworld.types import Task as OfficialTask
 from tasks import sketches as made_up
 from tasks import splits
 from tasks.metaworld_fast import accelerate
-from wtl.seeding import seed_for
-from wtl.task import FamilySpec, ObservationLayout, Split, Task, TaskDistribution
+from wtl.core.rng import seed_for
+from wtl.core.task import FamilySpec, ObservationLayout, Split, Task, TaskDistribution
 
 LAYOUT = ObservationLayout(
     size=18, dimensions=3, points=(0, 4, 11), scalars=(3, 7, 8, 9, 10, 14, 15, 16, 17), hand_step=0.01

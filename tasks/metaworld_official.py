@@ -18,7 +18,7 @@ import metaworld.evaluation
 
 from tasks.metaworld_fast import accelerate
 from tasks.splits import ALL_FAMILIES, BENCHMARKS
-from wtl.official import OfficialAgent
+from wtl.play.official import OfficialAgent
 
 
 @dataclass(frozen=True)

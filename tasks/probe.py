@@ -14,8 +14,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from wtl.seeding import stream
-from wtl.task import FamilySpec, ObservationLayout, Split, Task, TaskDistribution
+from wtl.core.rng import stream
+from wtl.core.task import FamilySpec, ObservationLayout, Split, Task, TaskDistribution
 
 PLACES = 2
 """N of each colour; the optimum is 1 / 2N without context, 1 / N after watching, 1 after one trial."""

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from wtl.seeding import seed_for, stream
-from wtl.task import FamilySpec, ObservationLayout, Split, Task
+from wtl.core.rng import seed_for, stream
+from wtl.core.task import FamilySpec, ObservationLayout, Split, Task
 
 _LOW, _HIGH = np.array([-0.35, 0.4, 0.03]), np.array([0.35, 0.92, 0.4])
 _HORIZON_STEPS = 250

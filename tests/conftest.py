@@ -13,9 +13,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from wtl.config import RunConfig, load_config
-from wtl.pipeline import Pipeline
-from wtl.plan import Plan
+from wtl.app.config import RunConfig, load_config
+from wtl.app.pipeline import Pipeline
+from wtl.app.plan import Plan
 
 torch.set_num_threads(1)
 
@@ -62,7 +62,7 @@ class ProbeRun:
 
 def run_everything(config: RunConfig) -> None:
     """What `wtl run` does, without output."""
-    from wtl.present import present
+    from wtl.app.present import present
 
     quiet = Console(quiet=True)
     pipeline = Pipeline(config, quiet)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from tasks import make_distribution
-from wtl.episode import Episode, Trajectory
-from wtl.task import ObservationLayout, Task
+from wtl.core.episode import Episode, Trajectory
+from wtl.core.task import ObservationLayout, Task
 
 PLANE = ObservationLayout(size=7, dimensions=2, points=(0, 2, 5), scalars=(4,))
 """A hand, two more places and one other number."""

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import PLANE, make_episode, make_task, make_trajectory, trajectories
 
-from wtl.batch import Batch, BatchConfig, EpisodeTable, MetaBatches, frame_indices, segments_of
-from wtl.episode import Context, Episode, Trajectory
-from wtl.world import World
+from wtl.core.episode import Context, Episode, Trajectory
+from wtl.data.augmentation import World
+from wtl.data.meta_batches import Batch, BatchConfig, EpisodeTable, MetaBatches, frame_indices, segments_of
 
 CONFIG = BatchConfig(contexts=6, queries=4, frames=5, world_shift=0.0, no_demonstration=0.0, masked_outcome=0.0)
 

@@ -12,6 +12,7 @@ from strategies import PROBE
 from tasks import make_distribution, metaworld_speed
 from tasks.metaworld import MetaWorldFamily
 from wtl import cli
+from wtl.app.config import PhaseConfig, load_config
 from wtl.bench.collection import CollectionSize, measure_collection, tasks_needed
 from wtl.bench.figure import draw_speeds
 from wtl.bench.memory import measure_memory
@@ -25,7 +26,6 @@ from wtl.bench.results import (
     write_speeds,
 )
 from wtl.bench.training import measure_acting, measure_training
-from wtl.config import PhaseConfig, load_config
 
 SPEEDS = {
     "reach-v3": {"stock": 1000.0, "fast": 2000.0, "envpool": 4000.0},

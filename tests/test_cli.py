@@ -12,8 +12,8 @@ from strategies import PROBE
 
 from tasks import splits
 from wtl import cli
-from wtl.config import load_config
-from wtl.plan import Plan
+from wtl.app.config import load_config
+from wtl.app.plan import Plan
 
 
 class Answer:
@@ -177,7 +177,7 @@ def test_ctrl_c_says_how_to_go_on(wtl, tmp_path: Path, monkeypatch: pytest.Monke
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wtl.pipeline.Pipeline.all_stages", interrupt)
+    monkeypatch.setattr("wtl.app.pipeline.Pipeline.all_stages", interrupt)
     answer = wtl("run", "probe", *tiny(tmp_path))
     assert answer.code == 130
     assert "interrupted; the same command goes on where this one stopped" in answer.err

@@ -19,10 +19,10 @@ from rich.console import Console
 from test_executor import UNITS, Unit, complain, die_always, die_once, square, threads
 
 from wtl import cli
-from wtl.cluster import RayExecutor
-from wtl.config import load_config
-from wtl.executor import WorkersDied
-from wtl.pipeline import Pipeline
+from wtl.app.config import load_config
+from wtl.app.pipeline import Pipeline
+from wtl.compute.executor import WorkersDied
+from wtl.compute.ray import RayExecutor
 
 STORES = ("demos", "trials-0", "trials-1")
 
@@ -46,7 +46,7 @@ def test_workers_that_die_again_and_again_are_one_sentence(
     def die(*_: Any) -> Iterator[Any]:
         raise WorkersDied("a worker died 4 times; 2 units are not done")
 
-    monkeypatch.setattr("wtl.executor.SerialExecutor.map", die)
+    monkeypatch.setattr("wtl.compute.executor.SerialExecutor.map", die)
     monkeypatch.setattr("sys.argv", ["wtl", "collect-demos", "probe", *tiny(tmp_path / "run")])
     with pytest.raises(SystemExit) as caught:
         cli.main()

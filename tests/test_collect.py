@@ -15,16 +15,16 @@ from strategies import PROBE, make_episode, make_task, same_episode
 
 from tasks import make_distribution
 from tasks.metaworld import MetaWorldFamily
-from wtl import collect
-from wtl.collect import (
+from wtl.compute.executor import Executor, LocalExecutor, SerialExecutor
+from wtl.core.task import TaskDistribution
+from wtl.data.store import EpisodeStore, close_store, write_shard
+from wtl.stages import demonstrations as collect
+from wtl.stages.demonstrations import (
     DemonstrationsConfig,
     DemonstrationShelf,
     collect_demonstrations,
     demonstrate,
 )
-from wtl.executor import Executor, LocalExecutor, SerialExecutor
-from wtl.store import EpisodeStore, close_store, write_shard
-from wtl.task import TaskDistribution
 
 SMALL = make_distribution("probe", seed=1, goals_per_family=3, validation_goals_per_family=1, test_goals_per_family=2)
 FIRST = next(iter(PROBE))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wtl.config import (
+from wtl.app.config import (
     PRESETS,
     ConfigError,
     RunConfig,
@@ -142,7 +142,7 @@ def test_the_policy_that_comes_with_the_package_is_small_and_acts() -> None:
     from strategies import make_trajectory
 
     from tasks.metaworld import LAYOUT
-    from wtl.episode import Context
+    from wtl.core.episode import Context
     from wtl.methods import load_policy
 
     folder = trained_policy("ml45")

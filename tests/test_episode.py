@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from strategies import episodes, make_episode, make_task, make_trajectory, trajectories
 
-from wtl.episode import Context, Episode, Trajectory
+from wtl.core.episode import Context, Episode, Trajectory
 
 GOOD = make_trajectory(3)
 

@@ -13,10 +13,12 @@ import pytest
 from conftest import ProbeRun
 from strategies import PROBE, make_task, make_trajectory, same_trajectory
 
-from wtl import evaluate as evaluation
-from wtl.attempts import ExplorationConfig, Session
-from wtl.episode import Context
-from wtl.evaluate import (
+from wtl.analysis.results import EpisodeResult, read_results
+from wtl.compute.executor import SerialExecutor
+from wtl.core.episode import Context
+from wtl.play.attempts import ExplorationConfig, Session
+from wtl.stages import evaluate as evaluation
+from wtl.stages.evaluate import (
     CONTROLS,
     Contestants,
     EntryList,
@@ -25,8 +27,6 @@ from wtl.evaluate import (
     evaluate,
     make_entries,
 )
-from wtl.executor import SerialExecutor
-from wtl.results import EpisodeResult, read_results
 
 CONFIG = EvaluationConfig(horizon_steps=24, after_success_steps=0, controls=CONTROLS, unit_entries=4)
 

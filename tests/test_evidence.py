@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from wtl.evidence import paired_difference, permutation_test, stratified_bootstrap, wilson_interval
+from wtl.analysis.statistics import paired_difference, permutation_test, stratified_bootstrap, wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (0, 20), (1, 20), (13, 20), (20, 20), (999, 1000)])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wtl.executor import Executor, LocalExecutor, SerialExecutor, WorkersDied
+from wtl.compute.executor import Executor, LocalExecutor, SerialExecutor, WorkersDied
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def test_a_worker_that_dies_while_units_are_still_handed_out_is_replaced(local: 
 def test_a_unit_that_kills_its_worker_again_and_again_ends_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wtl.executor.RETRIES", 1)  # three in earnest, which takes longer to say the same
+    monkeypatch.setattr("wtl.compute.executor.RETRIES", 1)  # three in earnest, which takes longer to say the same
     executor = LocalExecutor(1)
     with pytest.raises(WorkersDied, match="a worker died 2 times; 1 units are not done"):
         list(executor.map(die_always, [Unit(0, tmp_path)]))

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wtl.episode import Context, Trajectory
-from wtl.follow import Astray, Follower, FollowerConfig, route_of
-from wtl.task import ObservationLayout
+from wtl.core.episode import Context, Trajectory
+from wtl.core.task import ObservationLayout
+from wtl.methods.transfer.controller import Astray, Follower, FollowerConfig, route_of
 
 LAYOUT = ObservationLayout(size=5, dimensions=2, points=(0, 2), scalars=(4,), hand_step=0.1)
 """A hand and an object in the plane, and a gripper."""

@@ -10,13 +10,13 @@ import pytest
 import torch
 from strategies import PLANE, make_trajectory
 
-from wtl.batch import Batch, segments_of
-from wtl.config import ConfigError, load_config
-from wtl.episode import Context, Trajectory
+from wtl.app.config import ConfigError, load_config
+from wtl.core.episode import Context, Trajectory
+from wtl.core.task import FamilySpec
+from wtl.data.meta_batches import Batch, segments_of
 from wtl.methods import load_policy
-from wtl.methods.following import FollowingConfig, FollowingPolicy, guide_of
-from wtl.nn.shift import ShiftConfig, ShiftNetwork, most_promising
-from wtl.task import FamilySpec
+from wtl.methods.transfer.method import FollowingConfig, FollowingPolicy, guide_of
+from wtl.methods.transfer.scorer import ShiftConfig, ShiftNetwork, most_promising
 
 LAYOUT = replace(PLANE, hand_step=0.05)
 SPEC = FamilySpec("alpha", LAYOUT, 2, 10, 2, True, 1.0)

@@ -16,8 +16,8 @@ with warnings.catch_warnings():
 
 from tasks import make_distribution, splits
 from tasks.metaworld import LAYOUT, MetaWorldFamily, official_rand_vecs, version
-from wtl.rollout import Demonstrator, Ending, Noise, roll_out
-from wtl.task import Task
+from wtl.core.task import Task
+from wtl.play.rollout import Demonstrator, Ending, Noise, roll_out
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::RuntimeWarning")
 

@@ -13,19 +13,19 @@ import pytest
 import torch
 from strategies import PLANE, make_trajectory
 
-from wtl.episode import Context
-from wtl.learner import spec_from_json, spec_to_json
+from wtl.core.episode import Context
+from wtl.core.task import FamilySpec
 from wtl.methods import load_policy
 from wtl.methods.cloning import Cloning, CloningConfig
+from wtl.methods.imitation.network import NetworkConfig
+from wtl.methods.imitation.policy import PolicyConfig
+from wtl.methods.imitation.retrial import RetrialPolicy
+from wtl.methods.imitation.shared import SharedPolicy
+from wtl.methods.imitation.trial import TrialPolicy
+from wtl.methods.learner import spec_from_json, spec_to_json
 from wtl.methods.mil import Mil, MilConfig
-from wtl.methods.retrial import RetrialPolicy
-from wtl.methods.shared import SharedPolicy
-from wtl.methods.trial import TrialPolicy
-from wtl.nn.acting import ActingConfig, MixtureActor
-from wtl.nn.mixture import Mixture
-from wtl.nn.network import NetworkConfig
-from wtl.nn.policy import PolicyConfig
-from wtl.task import FamilySpec
+from wtl.methods.nn.acting import ActingConfig, MixtureActor
+from wtl.methods.nn.mixture import Mixture
 
 SPEC = FamilySpec("alpha", PLANE, 2, 10, 2, True, 1.0)
 SMALL = PolicyConfig(NetworkConfig(width=16, heads=2, encoder_layers=1, reader_layers=1, components=3, max_trials=2))

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from tasks import probe
-from wtl.batch import Batch, BatchConfig, MetaBatches, segments_of
-from wtl.episode import Context, Episode, Trajectory
-from wtl.learner import read_policy
+from wtl.core.episode import Context, Episode, Trajectory
+from wtl.core.task import Split
+from wtl.data.meta_batches import Batch, BatchConfig, MetaBatches, segments_of
+from wtl.methods.learner import read_policy
 from wtl.methods.mil import Mil, MilConfig
-from wtl.rollout import Demonstrator, Ending, Noise, roll_out
-from wtl.task import Split
+from wtl.play.rollout import Demonstrator, Ending, Noise, roll_out
 
 SMALL = MilConfig(width=32, components=3, frames=12)
 SPEC = probe.ProbeFamily("probe-red").spec

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tasks.probe import PLACES, ProbeFamily
-from wtl.episode import Context, Episode, Trajectory
+from wtl.core.episode import Context, Episode, Trajectory
+from wtl.core.task import ObservationLayout, Task
 from wtl.methods.nearest import NearestConfig, NearestNeighbour, relative_features
-from wtl.rollout import Actor, Demonstrator, Ending, Improver, roll_out
-from wtl.task import ObservationLayout, Task
+from wtl.play.rollout import Actor, Demonstrator, Ending, Improver, roll_out
 
 FAMILY = ProbeFamily("probe-blue")
 ENDING = Ending(FAMILY.spec.horizon_steps)

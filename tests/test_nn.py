@@ -9,13 +9,13 @@ import torch
 from strategies import PLANE
 from torch import Tensor, distributions
 
-from wtl.batch import Segments
-from wtl.nn.attention import RelativeAttentionBlock, SelfAttentionBlock, sinusoids
-from wtl.nn.features import ObservationFeatures
-from wtl.nn.mixture import Mixture, MixtureHead
-from wtl.nn.mlp import MlpNetwork
-from wtl.nn.network import ContextNetwork, NetworkConfig, Votes
-from wtl.task import FamilySpec, ObservationLayout
+from wtl.core.task import FamilySpec, ObservationLayout
+from wtl.data.meta_batches import Segments
+from wtl.methods.imitation.network import ContextNetwork, NetworkConfig, Votes
+from wtl.methods.nn.attention import RelativeAttentionBlock, SelfAttentionBlock, sinusoids
+from wtl.methods.nn.features import ObservationFeatures
+from wtl.methods.nn.mixture import Mixture, MixtureHead
+from wtl.methods.nn.mlp import MlpNetwork
 
 SPEC = FamilySpec("alpha", PLANE, 2, 10, 2, True, 1.0)
 SMALL = NetworkConfig(width=16, heads=2, encoder_layers=2, reader_layers=2, components=3)

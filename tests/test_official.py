@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from wtl.episode import Context, Trajectory
-from wtl.official import OfficialAgent
+from wtl.core.episode import Context, Trajectory
+from wtl.play.official import OfficialAgent
 
 
 class Step(NamedTuple):

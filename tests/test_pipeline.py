@@ -18,13 +18,13 @@ from conftest import PHASES, TINY, ProbeRun, run_everything, tiny
 from rich.console import Console
 from strategies import PROBE
 
-from wtl.config import load_config
-from wtl.evidence import permutation_test
-from wtl.pipeline import Pipeline
-from wtl.plan import Plan
-from wtl.results import EpisodeResult, read_results
-from wtl.store import EpisodeStore
-from wtl.train import Training
+from wtl.analysis.results import EpisodeResult, read_results
+from wtl.analysis.statistics import permutation_test
+from wtl.app.config import load_config
+from wtl.app.pipeline import Pipeline
+from wtl.app.plan import Plan
+from wtl.data.store import EpisodeStore
+from wtl.stages.train import Training
 
 STAGES = ("demos", "trial", "trials-0", "retrial-0", "trials-1", "retrial-1", "cloning", "mil", "evaluation")
 
@@ -194,7 +194,9 @@ def test_retrial_beats_trial_beats_cloning_and_the_controls(
 
 KILLER = """
 import os, signal, sys
-from wtl import executor, run, train
+from wtl.app import stage as run
+from wtl.compute import executor
+from wtl.stages import train
 
 stage, at_work = sys.argv.pop(1), []
 begin, checkpoint, work = run.Stage.begin, train.Training.checkpoint, executor.LocalExecutor.map

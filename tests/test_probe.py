@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tasks import make_distribution
 from tasks.probe import COLOURS, PLACES, ProbeEnvironment, ProbeFamily
-from wtl.rollout import Demonstrator, Ending, Noise, roll_out
-from wtl.task import Task
+from wtl.core.task import Task
+from wtl.play.rollout import Demonstrator, Ending, Noise, roll_out
 
 FAMILIES = [ProbeFamily(name) for name in COLOURS]
 families = pytest.mark.parametrize("family", FAMILIES, ids=list(COLOURS))

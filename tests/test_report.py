@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from wtl.figures import draw_curves
-from wtl.report import (
+from wtl.analysis.figures import draw_curves
+from wtl.analysis.report import (
     RunResults,
     against_others,
     compare,
@@ -27,8 +27,8 @@ from wtl.report import (
     report_tables,
     summarise,
 )
-from wtl.results import EpisodeResult, main_rows, write_results
-from wtl.tensorboard import write_tensorboard
+from wtl.analysis.results import EpisodeResult, main_rows, write_results
+from wtl.analysis.tensorboard import write_tensorboard
 
 HIDDEN = frozenset({"reach-v3"})
 SHARES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wtl.results import (
+from wtl.analysis.results import (
     COLUMNS,
     EpisodeResult,
     by_attempt,

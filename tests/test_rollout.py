@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from strategies import PROBE, same_episode
 
-from wtl.attempts import ExplorationConfig
-from wtl.episode import Context, Trajectory
-from wtl.rollout import Demonstrator, Ending, EnvironmentPool, Noise, roll_out
-from wtl.task import FamilySpec, ObservationLayout, Task
+from wtl.core.episode import Context, Trajectory
+from wtl.core.task import FamilySpec, ObservationLayout, Task
+from wtl.play.attempts import ExplorationConfig
+from wtl.play.rollout import Demonstrator, Ending, EnvironmentPool, Noise, roll_out
 
 SPEC = FamilySpec("line", ObservationLayout(2, 2, (0,)), 3, 10, 2, True, 1.0)
 Tape = list[tuple[str, ...]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wtl.run import Stage, fingerprint, provenance
+from wtl.app.stage import Stage, fingerprint, provenance
 
 
 def content(directory: Path) -> dict[str, tuple[bytes, int]]:

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wtl.seeding import seed_for, stream
+from wtl.core.rng import seed_for, stream
 
 _names = st.lists(st.text("ab/0", max_size=3) | st.integers(-2, 20), max_size=3)
 
@@ -41,7 +41,7 @@ def test_numpy_integers_are_numbers_too() -> None:
 
 def test_seeds_are_the_same_in_every_process_and_for_ever() -> None:
     """Python's own hash changes with every process; stored runs are continued by these numbers."""
-    code = "from wtl.seeding import seed_for; print(seed_for(0, 'trial', 'reach-v3/train/3', 1))"
+    code = "from wtl.core.rng import seed_for; print(seed_for(0, 'trial', 'reach-v3/train/3', 1))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) == seed_for(0, "trial", "reach-v3/train/3", 1) == GOLDEN
 

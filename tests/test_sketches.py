@@ -7,8 +7,8 @@ import pytest
 
 from tasks import sketches
 from tasks.metaworld import LAYOUT, benchmark
-from wtl.seeding import stream
-from wtl.task import Task
+from wtl.core.rng import stream
+from wtl.core.task import Task
 
 FAMILIES = sketches.families(60, LAYOUT)
 

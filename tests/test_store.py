@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import episodes, make_episode, make_task, same_episode
 
-from wtl import store as stores
-from wtl.episode import Episode
-from wtl.store import EpisodeStore, StoreError, close_store, write_atomically, write_shard
+from wtl.core.episode import Episode
+from wtl.core.files import write_atomically
+from wtl.data import store as stores
+from wtl.data.store import EpisodeStore, StoreError, close_store, write_shard
 
 THREE = [make_episode(make_task(f"alpha/{i}"), steps=3 + i, seed=i) for i in range(3)]
 

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from tasks.metaworld import MetaWorldFamily
-from wtl.quiet import learn2learn
+from wtl.methods.quiet import learn2learn
 
 # learn2learn: tasks are drawn from Python's global generator, so seeding it makes a draw repeatable.
 
@@ -75,7 +75,7 @@ def test_every_call_draws_a_new_task() -> None:
     assert len({tuple(tasks.sample()) for _ in range(8)}) > 4  # nothing is remembered where num_tasks is -1
 
 
-# safetensors: the layout that `wtl.store` maps into memory.
+# safetensors: the layout that `wtl.data.store` maps into memory.
 
 
 def test_the_header_of_a_safetensors_file() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import PROBE, make_task
 
-from wtl.task import ObservationLayout, TaskDistribution
+from wtl.core.task import ObservationLayout, TaskDistribution
 
 
 def test_a_layout_names_each_number_once() -> None:

@@ -17,10 +17,10 @@ from conftest import ProbeRun, tiny
 from test_train import CONFIG, Batches, silent, training, weights
 
 from wtl import cli
-from wtl.batch import Batch, Segments
-from wtl.learner import Losses
-from wtl.team import ALONE, Team
-from wtl.train import TrainConfig, choose_device, own_parts
+from wtl.compute.distributed import ALONE, Team
+from wtl.data.meta_batches import Batch, Segments
+from wtl.methods.learner import Losses
+from wtl.stages.train import TrainConfig, choose_device, own_parts
 
 FOUR = replace(CONFIG, micro_batches=4)
 
@@ -190,8 +190,8 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_all_with_one_sentence(tw
 @pytest.mark.timeout(900)  # eight starts of torch
 def test_torchrun_trains_every_method_as_one_process_does(probe_run: ProbeRun, tmp_path: Path) -> None:
     """With the commands of the README, from the same episodes."""
-    from wtl.config import load_config
-    from wtl.pipeline import Pipeline
+    from wtl.app.config import load_config
+    from wtl.app.pipeline import Pipeline
 
     for name in ("one", "two"):
         shutil.copytree(probe_run.root / "demos", tmp_path / name / "demos")

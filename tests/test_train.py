@@ -13,14 +13,14 @@ import torch
 from strategies import PLANE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from wtl.batch import Batch, Segments
+from wtl.compute.distributed import ALONE, Team
+from wtl.core.task import FamilySpec
+from wtl.data.meta_batches import Batch, Segments
 from wtl.methods.cloning import Cloning, CloningConfig
-from wtl.methods.trial import TrialPolicy
-from wtl.nn.network import NetworkConfig
-from wtl.nn.policy import PolicyConfig
-from wtl.task import FamilySpec
-from wtl.team import ALONE, Team
-from wtl.train import TrainConfig, Training, choose_device
+from wtl.methods.imitation.network import NetworkConfig
+from wtl.methods.imitation.policy import PolicyConfig
+from wtl.methods.imitation.trial import TrialPolicy
+from wtl.stages.train import TrainConfig, Training, choose_device
 
 SPEC = FamilySpec("alpha", PLANE, 2, 10, 2, True, 1.0)
 CONFIG = TrainConfig(

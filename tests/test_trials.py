@@ -11,11 +11,11 @@ import pytest
 from conftest import ProbeRun
 from strategies import PROBE
 
-from wtl.attempts import ExplorationConfig
-from wtl.executor import LocalExecutor, SerialExecutor
-from wtl.follow import FollowerConfig
-from wtl.store import EpisodeStore
-from wtl.trials import Operator, TrialsConfig, _Goals, collect_trials
+from wtl.compute.executor import LocalExecutor, SerialExecutor
+from wtl.data.store import EpisodeStore
+from wtl.methods.transfer.controller import FollowerConfig
+from wtl.play.attempts import ExplorationConfig
+from wtl.stages.trials import Operator, TrialsConfig, _Goals, collect_trials
 
 
 def silent(*_: int) -> None:

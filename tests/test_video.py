@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from strategies import PROBE, make_task
 
-from wtl.attempts import ExplorationConfig, Session
-from wtl.episode import Episode, Trajectory
+from wtl.analysis.video import Clip, _sketch, record, side_by_side, write_video
+from wtl.core.episode import Episode, Trajectory
+from wtl.core.task import FamilySpec, ObservationLayout
 from wtl.methods.nearest import NearestNeighbour
-from wtl.rollout import Demonstrator, Ending, roll_out
-from wtl.task import FamilySpec, ObservationLayout
-from wtl.video import Clip, _sketch, record, side_by_side, write_video
+from wtl.play.attempts import ExplorationConfig, Session
+from wtl.play.rollout import Demonstrator, Ending, roll_out
 
 FAMILY: Any = next(iter(PROBE.values()))
 TASK, OTHER = FAMILY.sample_tasks(2, 0, "test")

@@ -15,10 +15,10 @@ Shape letters: B contexts or rows, R rows still running, K trials, S segments, F
 L tokens, Q queries, O observation, D coordinates of a place, A action, G goal, M mixture, E embedding.
 """
 
-from wtl.episode import Context, Episode, Trajectory
-from wtl.rollout import Actor, Demonstrator, Ending, Improver, Noise, roll_out
-from wtl.store import EpisodeStore
-from wtl.task import FamilySpec, ObservationLayout, Task, TaskDistribution, TaskFamily
+from wtl.core.episode import Context, Episode, Trajectory
+from wtl.core.task import FamilySpec, ObservationLayout, Task, TaskDistribution, TaskFamily
+from wtl.data.store import EpisodeStore
+from wtl.play.rollout import Actor, Demonstrator, Ending, Improver, Noise, roll_out
 
 __all__ = [
     "Actor", "Context", "Demonstrator", "Ending", "Episode", "EpisodeStore", "FamilySpec", "Improver", "Noise",

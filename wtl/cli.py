@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from wtl.executor import WorkersDied
-from wtl.team import Team
+from wtl.compute.distributed import Team
+from wtl.compute.executor import WorkersDied
 
 if TYPE_CHECKING:
-    from wtl.pipeline import Pipeline
+    from wtl.app.pipeline import Pipeline
 
 app = typer.Typer(
     help="Watch-Try-Learn on Meta-World: a policy that watches, tries, reads its own trial, and does better.",
@@ -39,8 +39,8 @@ Round = Annotated[int | None, typer.Option("--round", min=0, help="Only this rou
 
 @contextlib.contextmanager
 def _pipeline(config: str, overrides: list[str] | None) -> Iterator[Pipeline]:
-    from wtl.config import load_config
-    from wtl.pipeline import Pipeline
+    from wtl.app.config import load_config
+    from wtl.app.pipeline import Pipeline
 
     team = Team.from_environment()
     pipeline = Pipeline(load_config(config, overrides or []), console if team.leads else Console(quiet=True), team)
@@ -66,7 +66,7 @@ def check_processes(context: typer.Context) -> None:
 
 
 def _present(pipeline: Pipeline) -> None:
-    from wtl.present import present
+    from wtl.app.present import present
 
     present(pipeline.plan, console)
 
@@ -145,7 +145,7 @@ def report(
     """Success by attempt with intervals, paired differences and verdicts, of one run or several."""
     import json
 
-    from wtl.report import load_runs, print_tables, report_tables, summarise
+    from wtl.analysis.report import load_runs, print_tables, report_tables, summarise
 
     results = load_runs(runs)
     if json_output:
@@ -155,7 +155,7 @@ def report(
     else:
         print_tables(report_tables(results), markdown=markdown)
     if figure:
-        from wtl.figures import draw_curves
+        from wtl.analysis.figures import draw_curves
 
         draw_curves({name: r.rows for name, r in results.items()}, figure)
 
@@ -171,8 +171,8 @@ def video(
     """Demonstration, trial and retrials of one entry of the evaluation, side by side."""
     if style not in ("auto", "camera", "sketch"):
         raise ValueError(f"--style must be auto, camera or sketch, got {style!r}")
-    from wtl.present import clips
-    from wtl.video import check_ending, write_video
+    from wtl.analysis.video import check_ending, write_video
+    from wtl.app.present import clips
 
     check_ending(out)
     with _pipeline(config, overrides) as pipeline:
@@ -197,8 +197,8 @@ def bench(
     markdown: Annotated[bool, typer.Option(help="Tables that can be pasted.")] = False,
 ) -> None:
     """How fast this machine steps, collects, trains and acts, as ratios of one run."""
+    from wtl.analysis.report import print_tables
     from wtl.bench.sections import run_bench
-    from wtl.report import print_tables
 
     tables = run_bench(sections or [], [name for name in families.split(",") if name], quick, out, console)
     print_tables(tables, markdown=markdown)

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wtl.attempts import ExplorationConfig, Session, first_contexts, play_attempt
-from wtl.config import load_config
-from wtl.evidence import wilson_interval
-from wtl.executor import LocalExecutor
-from wtl.follow import Astray, FollowerConfig
-from wtl.plan import Plan
-from wtl.rollout import Ending
-from wtl.seeding import seed_for
-from wtl.store import EpisodeStore
-from wtl.task import TaskFamily
+from wtl.analysis.statistics import wilson_interval
+from wtl.app.config import load_config
+from wtl.app.plan import Plan
+from wtl.compute.executor import LocalExecutor
+from wtl.core.rng import seed_for
+from wtl.core.task import TaskFamily
+from wtl.data.store import EpisodeStore
+from wtl.methods.transfer.controller import Astray, FollowerConfig
+from wtl.play.attempts import ExplorationConfig, Session, first_contexts, play_attempt
+from wtl.play.rollout import Ending
 
 WAYS = ("same", "nothing", "start", "true")
 

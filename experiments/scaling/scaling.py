@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasks.splits import ML45_TEST, ML45_TRAIN
-from wtl.config import load_config
-from wtl.plan import Plan
-from wtl.report import load_run, point
-from wtl.results import by_attempt, main_rows
+from wtl.analysis.report import load_run, point
+from wtl.analysis.results import by_attempt, main_rows
+from wtl.app.config import load_config
+from wtl.app.plan import Plan
 
 HERE = Path(__file__).parent
 COLUMNS = ("run", "families", "parameters", "seed", "attempt", "n", "successes", "low", "high")

@@ -28,11 +28,11 @@ import hashlib, json, sys, tempfile, time
 from dataclasses import replace
 from pathlib import Path
 import torch
-from wtl.batch import MetaBatches
-from wtl.config import load_config
-from wtl.methods.retrial import RetrialPolicy
-from wtl.store import EpisodeStore
-from wtl.train import Training
+from wtl.data.meta_batches import MetaBatches
+from wtl.app.config import load_config
+from wtl.methods.imitation.retrial import RetrialPolicy
+from wtl.data.store import EpisodeStore
+from wtl.stages.train import Training
 from tasks.metaworld import MetaWorldFamily
 
 torch.set_num_threads(1)
@@ -93,7 +93,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     from tasks.metaworld import MetaWorldFamily
     from wtl.bench.training import random_episodes
-    from wtl.store import close_store, write_shard
+    from wtl.data.store import close_store, write_shard
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -21,19 +21,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wtl.attempts import ExplorationConfig, Session, first_contexts, play_attempt, worker_pool
+from wtl.app.config import PhaseConfig
 from wtl.bench.results import Measurement
-from wtl.collect import DemonstrationsConfig, collect_demonstrations
-from wtl.config import PhaseConfig
-from wtl.episode import Context
-from wtl.executor import Executor, LocalExecutor
-from wtl.follow import FollowerConfig
+from wtl.compute.executor import Executor, LocalExecutor
+from wtl.core.episode import Context
+from wtl.core.task import Task, TaskDistribution, TaskFamily
+from wtl.data.store import EpisodeStore
 from wtl.methods import load_policy
-from wtl.methods.trial import TrialPolicy
-from wtl.rollout import Ending, Improver
-from wtl.store import EpisodeStore
-from wtl.task import Task, TaskDistribution, TaskFamily
-from wtl.trials import Operator, TrialsConfig, collect_trials
+from wtl.methods.imitation.trial import TrialPolicy
+from wtl.methods.transfer.controller import FollowerConfig
+from wtl.play.attempts import ExplorationConfig, Session, first_contexts, play_attempt, worker_pool
+from wtl.play.rollout import Ending, Improver
+from wtl.stages.demonstrations import DemonstrationsConfig, collect_demonstrations
+from wtl.stages.trials import Operator, TrialsConfig, collect_trials
 
 WORKERS = 2
 

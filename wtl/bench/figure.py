@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from wtl.analysis.figures import COLOURS, MAIN_COLOUR, PIXELS_PER_INCH
 from wtl.bench.results import Speeds, ratios
-from wtl.figures import COLOURS, MAIN_COLOUR, PIXELS_PER_INCH
-from wtl.store import write_atomically
+from wtl.core.files import write_atomically
 
 _MARKS = {"stock": ("o", "#666666"), "fast": ("o", MAIN_COLOUR), "envpool": ("D", COLOURS[0])}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from wtl.bench.results import Measurement
-from wtl.executor import LocalExecutor
-from wtl.task import Task, TaskFamily
+from wtl.compute.executor import LocalExecutor
+from wtl.core.task import Task, TaskFamily
 
 
 @dataclass(frozen=True)

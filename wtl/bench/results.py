@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wtl.report import Table
-from wtl.store import write_atomically
+from wtl.analysis.report import Table
+from wtl.core.files import write_atomically
 
 STEPPING_COLUMNS = ("family", "stock", "fast", "envpool")
 """Of stepping.csv, in steps per CPU second; `envpool` is empty where it was not measured."""

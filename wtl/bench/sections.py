@@ -16,6 +16,8 @@ from rich.console import Console
 
 import tasks
 from tasks import splits
+from wtl.analysis.report import Table
+from wtl.app.config import PhaseConfig, RunConfig, load_config
 from wtl.bench.collection import CollectionSize, measure_collection, tasks_needed
 from wtl.bench.figure import draw_speeds
 from wtl.bench.memory import measure_memory
@@ -28,9 +30,7 @@ from wtl.bench.results import (
     write_speeds,
 )
 from wtl.bench.training import measure_acting, measure_training
-from wtl.config import PhaseConfig, RunConfig, load_config
-from wtl.report import Table
-from wtl.task import TaskDistribution
+from wtl.core.task import TaskDistribution
 
 SECTIONS = ("stepping", "collection", "training", "acting", "memory")
 _QUICK_FAMILIES = ("reach-v3", "push-v3", "drawer-close-v3", "peg-insert-side-v3")

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from wtl.batch import MetaBatches
+from wtl.app.config import PhaseConfig
 from wtl.bench.results import Measurement
-from wtl.config import PhaseConfig
-from wtl.episode import Context, Episode, Role, Trajectory
-from wtl.methods.retrial import RetrialPolicy
-from wtl.task import FamilySpec, Task
-from wtl.train import Training
+from wtl.core.episode import Context, Episode, Role, Trajectory
+from wtl.core.task import FamilySpec, Task
+from wtl.data.meta_batches import MetaBatches
+from wtl.methods.imitation.retrial import RetrialPolicy
+from wtl.stages.train import Training
 
 DEMONSTRATION_STEPS, TRIAL_STEPS = 60, 150
 """About as long as those of hidden-goal reach."""

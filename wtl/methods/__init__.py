@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wtl.learner import read_policy
 from wtl.methods.cloning import Cloning
-from wtl.methods.following import FollowingPolicy
+from wtl.methods.imitation.retrial import RetrialPolicy
+from wtl.methods.imitation.shared import SharedPolicy
+from wtl.methods.imitation.trial import TrialPolicy
+from wtl.methods.learner import read_policy
 from wtl.methods.mil import Mil
-from wtl.methods.retrial import RetrialPolicy
-from wtl.methods.shared import SharedPolicy
-from wtl.methods.trial import TrialPolicy
-from wtl.rollout import Improver
+from wtl.methods.transfer.method import FollowingPolicy
+from wtl.play.rollout import Improver
 
 _SAVED = {policy.method: policy for policy in (TrialPolicy, RetrialPolicy, SharedPolicy, FollowingPolicy, Cloning, Mil)}
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from wtl.batch import Batch
-from wtl.episode import Context
-from wtl.learner import Losses, load_weights, save_policy, spec_from_json, spec_to_json
-from wtl.nn.acting import ActingConfig, MixtureActor
-from wtl.nn.mlp import MlpNetwork
-from wtl.task import FamilySpec
+from wtl.core.episode import Context
+from wtl.core.task import FamilySpec
+from wtl.data.meta_batches import Batch
+from wtl.methods.learner import Losses, load_weights, save_policy, spec_from_json, spec_to_json
+from wtl.methods.nn.acting import ActingConfig, MixtureActor
+from wtl.methods.nn.mlp import MlpNetwork
 
 
 @dataclass(frozen=True)

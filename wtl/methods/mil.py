@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from wtl.batch import Batch, Segments, segments_of
-from wtl.episode import Context
-from wtl.learner import Losses, load_weights, save_policy, spec_from_json, spec_to_json
-from wtl.nn.acting import ActingConfig, MixtureActor
-from wtl.nn.mixture import Mixture
-from wtl.nn.mlp import MlpNetwork
-from wtl.task import FamilySpec
+from wtl.core.episode import Context
+from wtl.core.task import FamilySpec
+from wtl.data.meta_batches import Batch, Segments, segments_of
+from wtl.methods.learner import Losses, load_weights, save_policy, spec_from_json, spec_to_json
+from wtl.methods.nn.acting import ActingConfig, MixtureActor
+from wtl.methods.nn.mixture import Mixture
+from wtl.methods.nn.mlp import MlpNetwork
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Mil:
         if segments is None or not segments.has_demonstration:
             raise ValueError("mil adapts to a demonstration, got contexts without one; in regime `none` use cloning")
         # Here and not above: learn2learn takes seconds to import, and every worker imports this module.
-        from wtl.quiet import learn2learn
+        from wtl.methods.quiet import learn2learn
 
         maml = learn2learn.algorithms.MAML(self._body, lr=self.config.inner_lr, first_order=first_order)
         features_BFE = self.network.features(segments.observations_BSFO[:, 0])

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wtl.episode import Context, Trajectory
-from wtl.task import ObservationLayout
+from wtl.core.episode import Context, Trajectory
+from wtl.core.task import ObservationLayout
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class NearestNeighbour:
 
 
 class NearestActor:
-    """`wtl.rollout.Actor`: one demonstration and one place in it a row."""
+    """`wtl.play.rollout.Actor`: one demonstration and one place in it a row."""
 
     def __init__(self, layout: ObservationLayout, config: NearestConfig, demonstrations: Sequence[Trajectory]) -> None:
         self._layout, self._config = layout, config

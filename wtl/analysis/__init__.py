@@ -1,0 +1,1 @@
+"""What an evaluation showed: statistics, tables, figures, TensorBoard, video."""

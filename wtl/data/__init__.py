@@ -1,0 +1,1 @@
+"""Episodes on disk, which demonstration may be shown, and batches for training."""

@@ -1,0 +1,1 @@
+"""Object-relative trajectory transfer with an inferred goal offset."""

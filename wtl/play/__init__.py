@@ -1,0 +1,1 @@
+"""How a policy meets a task: the one environment loop, attempt after attempt."""
