@@ -42,7 +42,7 @@ class ObservationLayout:
                 f"an observation layout must name each of its {self.size} numbers once, got {sorted(covered)}"
             )
 
-    def places(self, observations: np.ndarray) -> np.ndarray:
+    def positions(self, observations: np.ndarray) -> np.ndarray:
         """(..., O) -> (..., P, D), the hand first."""
         return np.stack([observations[..., p : p + self.dimensions] for p in self.points], axis=-2)
 
@@ -63,6 +63,8 @@ class FamilySpec:
     """True where nothing visible at the start gives the goal away."""
     reward_scale: float
     """The largest reward of one step; rewards are divided by it before a network reads them."""
+    gripper_index: int | None = None
+    """Index of the action number that opens and closes a gripper; exploration noise never touches it."""
     weight: int = 1
     """How often it counts where families are drawn: more for the few that matter among many made up for training."""
 
@@ -108,10 +110,6 @@ class TaskFamily(Protocol):
 
     def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
         """(A,) what the expert, who sees the goal, does in the present state; within [-1, 1]."""
-        ...
-
-    def simulation_state(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """(S,) float64, enough to recompute the reward of the present state for another goal."""
         ...
 
 
