@@ -145,7 +145,8 @@ def report(
     """Success by attempt with intervals, paired differences and verdicts, of one run or several."""
     import json
 
-    from wtl.analysis.report import load_runs, print_tables, report_tables, summarise
+    from wtl.analysis.report import load_runs, report_tables, summarise
+    from wtl.analysis.tables import print_tables
 
     results = load_runs(runs)
     if json_output:
@@ -197,7 +198,7 @@ def bench(
     markdown: Annotated[bool, typer.Option(help="Tables that can be pasted.")] = False,
 ) -> None:
     """How fast this machine steps, collects, trains and acts, as ratios of one run."""
-    from wtl.analysis.report import print_tables
+    from wtl.analysis.tables import print_tables
     from wtl.bench.sections import run_bench
 
     tables = run_bench(sections or [], [name for name in families.split(",") if name], quick, out, console)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
+import pandas as pd
 from rich.console import Console
 
+from wtl.analysis.episodes import main_rows
 from wtl.analysis.figures import draw_curves
-from wtl.analysis.report import load_run, print_tables, report_tables, summarise
-from wtl.analysis.results import EpisodeResult
+from wtl.analysis.report import load_run, report_tables, summarise
+from wtl.analysis.tables import print_tables
 from wtl.analysis.tensorboard import write_tensorboard
 from wtl.analysis.video import Clip, Style, record, write_video
 from wtl.app.config import to_yaml
@@ -95,9 +96,9 @@ def _hyper_parameters(plan: Plan) -> dict[str, str | int | float]:
     }
 
 
-def _telling_entry(plan: Plan, rows: Sequence[EpisodeResult]) -> int:
+def _telling_entry(plan: Plan, rows: pd.DataFrame) -> int:
     """The first entry that failed at attempt 0 and succeeded at attempt 1, else the first of all."""
-    succeeded = {(r.task, r.seed, r.attempt): r.success for r in rows if r.method == "wtl" and not r.control}
+    succeeded = {(r.task, r.seed, r.attempt): r.success for r in main_rows(rows).itertuples()}
     entries = make_entries(plan.distribution, plan.shelf, plan.config.evaluation, plan.config.evaluation_seed)
     for number, session in enumerate(entries.sessions):
         before, after = (succeeded.get((session.task.name, session.seed, attempt)) for attempt in (0, 1))
