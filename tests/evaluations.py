@@ -34,8 +34,9 @@ def make_rows(
     """Returns `entries` entries per family, of which the first `share` succeed; the return is 100 or 0."""
     return [
         EpisodeResult(
-            method, control, "family", split, family, f"{family}/{split}/{i}", f"{family}/train/{i}",  # type: ignore[arg-type]
-            0, i, attempt, i < share * entries, 100.0 * (i < share * entries), 500,
+            method=method, control=control, regime="family", split=split, family=family,  # type: ignore[arg-type]
+            task=f"{family}/{split}/{i}", demonstration=f"{family}/train/{i}", train_seed=0, seed=i, attempt=attempt,
+            success=i < share * entries, total_reward=100.0 * (i < share * entries), steps=500,
         )
         for family in families
         for (method, control), by_attempt in shares.items()

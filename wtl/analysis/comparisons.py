@@ -28,7 +28,7 @@ class Comparison:
 
     @property
     def name(self) -> str:
-        """For instance `mil@1 - mil.blind_retry@1`."""
+        """Both sides, for instance `mil@1 - mil.blind_retry@1`."""
         before = f"{curve_name(self.before)}@{self.before_attempt}"
         return f"{curve_name(self.after)}@{self.after_attempt} - {before}"
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from wtl.core.files import write_atomically
 from wtl.core.task import Regime, Split
@@ -43,22 +43,14 @@ class Entry:
     """Seed of the episode."""
 
 
-@dataclass(frozen=True)
-class EpisodeResult:
-    """How one episode of an evaluation ended."""
+@dataclass(frozen=True, kw_only=True)
+class EpisodeResult(Entry):
+    """An entry, with how one episode of it ended."""
 
     method: str
     """Name of the method."""
     control: str
     """Name of the control under which it ran, for instance `blind_retry`; empty for the method itself."""
-    regime: Regime
-    """See `Entry`, as for the six fields that follow."""
-    split: Split
-    family: str
-    task: str
-    demonstration: str
-    train_seed: int
-    seed: int
     attempt: int
     """Number of trials before this episode: 0 after watching only."""
     success: bool
@@ -90,7 +82,7 @@ class EpisodeResult:
     @property
     def values(self) -> tuple[str | float, ...]:
         """The fields in the order of `COLUMNS`."""
-        return tuple(getattr(self, field.name) for field in fields(self))
+        return tuple(getattr(self, "total_reward" if name == "return" else name) for name in COLUMNS)
 
     @property
     def key(self) -> tuple[str | float, ...]:
@@ -155,34 +147,19 @@ def _describe(row: EpisodeResult) -> str:
 def _from_text(line: Mapping[str, str]) -> EpisodeResult:
     if None in line or None in line.values():
         raise ValueError(f"expected as many values as the header has columns, {len(COLUMNS)} or more")
-    return EpisodeResult(*(_PARSERS.get(name, _text)(name, line[name]) for name in COLUMNS))  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name in COLUMNS:
+        parse, expected = _PARSERS.get(name, (str, "text"))
+        try:
+            values["total_reward" if name == "return" else name] = parse(line[name])
+        except (ValueError, KeyError):
+            raise ValueError(f"{name} must be {expected}, got {line[name]!r}") from None
+    return EpisodeResult(**values)
 
 
-def _text(name: str, text: str) -> str:
-    return text
-
-
-def _integer(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a whole number, got {text!r}") from None
-
-
-def _flag(name: str, text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError(f"{name} must be 0 or 1, got {text!r}")
-    return text == "1"
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a number, got {text!r}") from None
-
-
-_PARSERS: Mapping[str, Callable[[str, str], str | float]] = {
-    "train_seed": _integer, "seed": _integer, "attempt": _integer, "success": _flag, "return": _number,
-    "steps": _integer,
+_WHOLE = (int, "a whole number")
+_FLAGS = {"0": False, "1": True}
+_PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
+    "train_seed": _WHOLE, "seed": _WHOLE, "attempt": _WHOLE, "steps": _WHOLE,
+    "success": (_FLAGS.__getitem__, "0 or 1"), "return": (float, "a number"),
 }  # fmt: skip

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from wtl.analysis.comparisons import Comparison, against_others, gains
+from wtl.analysis.comparisons import against_others, gains
 from wtl.analysis.episodes import by_setting, curve_name, curves, groups, main_method, main_rows, success_rates
 from wtl.analysis.report import RunResults, report_tables
 from wtl.analysis.tables import to_markdown
@@ -108,13 +108,13 @@ def _write_curves(directory: Path, rows: pd.DataFrame, hidden_goal_families: fro
                 _write_group(writer, group, members)
             gains_here = [comparison for comparison in gained if comparison.after == key]
             if gains_here:
-                for end in ("value", "low", "high"):
-                    writer.add_scalar(f"paired/gain/{end}", 0.0, 0)  # no gain yet: where the margin opens
-            for comparison in gains_here:
-                _write_difference(writer, "paired/gain", comparison)
-            for comparison in compared:
-                if comparison.before == key:
-                    _write_difference(writer, "paired/main_minus_this", comparison)
+                _write_margin(writer, "paired/gain", 0, 0.0, 0.0, 0.0)  # no gain yet: where the margin opens
+            for name, comparisons in (
+                ("paired/gain", gains_here),
+                ("paired/main_minus_this", [comparison for comparison in compared if comparison.before == key]),
+            ):
+                for c in comparisons:
+                    _write_margin(writer, name, c.after_attempt, c.result.difference, c.result.low, c.result.high)
 
 
 def _write_group(writer: SummaryWriter, group: str, rows: pd.DataFrame) -> None:
@@ -132,13 +132,9 @@ def _write_group(writer: SummaryWriter, group: str, rows: pd.DataFrame) -> None:
             writer.add_scalar("interval/success/high", point.high, attempt)
 
 
-def _write_difference(writer: SummaryWriter, name: str, comparison: Comparison) -> None:
-    for end, value in (
-        ("value", comparison.result.difference),
-        ("low", comparison.result.low),
-        ("high", comparison.result.high),
-    ):
-        writer.add_scalar(f"{name}/{end}", value, comparison.after_attempt)
+def _write_margin(writer: SummaryWriter, name: str, attempt: int, value: float, low: float, high: float) -> None:
+    for end, number in (("value", value), ("low", low), ("high", high)):
+        writer.add_scalar(f"{name}/{end}", number, attempt)
 
 
 def _write_texts(writer: SummaryWriter, run: RunResults, config_yaml: str) -> None:
