@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasks.splits import ML45_TEST, ML45_TRAIN
-from wtl.analysis.report import load_run, point
-from wtl.analysis.results import by_attempt, main_rows
+from wtl.analysis.episodes import main_rows, success_rates
+from wtl.analysis.report import load_run
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
 
@@ -46,7 +46,7 @@ def points(run: Path) -> list[dict[str, object]]:
         "parameters": sum(p.numel() for p in policy.network.parameters()),  # type: ignore[attr-defined]
         "seed": plan.config.seed,
     }
-    return [about | point(attempt, rows) for attempt, rows in by_attempt(main_rows(load_run(run).rows)).items()]
+    return [about | point for point in success_rates(main_rows(load_run(run).rows)).to_dict("records")]
 
 
 def draw(axes: Axes, rows: list[dict[str, str]], by: str) -> None:

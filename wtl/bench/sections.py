@@ -16,7 +16,7 @@ from rich.console import Console
 
 import tasks
 from tasks import splits
-from wtl.analysis.report import Table
+from wtl.analysis.tables import Table
 from wtl.app.config import PhaseConfig, RunConfig, load_config
 from wtl.bench.collection import CollectionSize, measure_collection, tasks_needed
 from wtl.bench.figure import draw_speeds
