@@ -11,11 +11,11 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from strategies import PROBE, make_task
+from wtl.methods.nearest import NearestNeighbour
 
 from wtl.analysis.video import FRAME_PIXELS, LEGEND_PIXELS, Clip, draw_sketch, record, side_by_side, write_video
 from wtl.core.episode import Episode, Trajectory
 from wtl.core.task import FamilySpec, ObservationLayout
-from wtl.methods.nearest import NearestNeighbour
 from wtl.play.attempts import ExplorationConfig, Session
 from wtl.play.rollout import Demonstrator, Ending, roll_out
 

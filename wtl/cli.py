@@ -40,9 +40,7 @@ def _pipeline(config: str, overrides: list[str] | None) -> Iterator[Pipeline]:
     from wtl.app.pipeline import Pipeline
 
     group = ProcessGroup.from_environment()
-    pipeline = Pipeline(
-        load_config(config, overrides or []), console if group.is_main else Console(quiet=True), group
-    )
+    pipeline = Pipeline(load_config(config, overrides or []), console if group.is_main else Console(quiet=True), group)
     group.join()
     try:
         yield pipeline

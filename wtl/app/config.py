@@ -156,7 +156,7 @@ def load_config(name: str, overrides: list[str]) -> RunConfig:
     """
     path = preset_path(name)
     try:
-        given = OmegaConf.merge(_load_yaml(path), _dotlist(overrides))
+        given: Any = OmegaConf.merge(_load_yaml(path), _dotlist(overrides))
         sections = given.pop("methods", None) or {}
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), given)
         if merged.checkpoint:  # a checkpoint knows what it is
@@ -199,7 +199,7 @@ def _merged(where: str, kind: type, section: Any) -> Any:
 def _load_yaml(path: Path) -> Any:
     """Return a YAML file merged into the one that its key `base` names, beside it."""
     try:
-        content = OmegaConf.load(path)
+        content: Any = OmegaConf.load(path)
     except Exception as error:
         if type(error).__module__.startswith("yaml"):
             raise ConfigError(f"{path} is not YAML: {_one_line(error)}") from error

@@ -47,9 +47,7 @@ class Step:
 class Pipeline:
     """Carries out a plan."""
 
-    def __init__(
-        self, config: RunConfig, console: Console | None = None, group: ProcessGroup = SINGLE
-    ) -> None:
+    def __init__(self, config: RunConfig, console: Console | None = None, group: ProcessGroup = SINGLE) -> None:
         """Prepare a run; `group` is who trains, and only its main process writes into the run directory."""
         self.config = config
         self.plan = Plan(config)

@@ -51,7 +51,8 @@ def present(plan: Plan, console: Console) -> None:
         write_video(clips, movie)
     write_tensorboard(
         plan.root / "tensorboard",
-        results,
+        results.rows,
+        results.hidden_goal_families,
         config_yaml=to_yaml(c),
         hyper_parameters=_hyper_parameters(plan),
         figures={"improvement": figure},

@@ -199,7 +199,12 @@ class MetaBatches:
         if shown is not None:
             demonstrated_goal = translation.positions(self._goals[shown[:, 0]])
         return self._batch(
-            context, demonstrated_goal, tasks, self._pick_queries(generator, tasks), translation, seed_for(self.seed, "loss", *own)
+            context,
+            demonstrated_goal,
+            tasks,
+            self._pick_queries(generator, tasks),
+            translation,
+            seed_for(self.seed, "loss", *own),
         )
 
     def _batch(

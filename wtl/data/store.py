@@ -102,7 +102,9 @@ def _describe_extra(name: str, array: np.ndarray) -> dict[str, Any]:
         return {"type": "string", "shape": list(array.shape), "values": array.ravel().tolist()}
     if array.dtype.type not in _DTYPES.values():
         known = ", ".join(np.dtype(kind).name for kind in _DTYPES.values())
-        raise StoreError(f"extra array {name!r} is of type {array.dtype}, which a store cannot hold; use {known} or str")
+        raise StoreError(
+            f"extra array {name!r} is of type {array.dtype}, which a store cannot hold; use {known} or str"
+        )
     return {"type": array.dtype.name, "shape": list(array.shape)}
 
 
@@ -233,7 +235,9 @@ class EpisodeStore:
             arrays["expert_actions"][steps],
         )
 
-    def _extra(self, arrays: dict[str, np.ndarray], location: _Location, name: str, about: dict[str, Any]) -> np.ndarray:
+    def _extra(
+        self, arrays: dict[str, np.ndarray], location: _Location, name: str, about: dict[str, Any]
+    ) -> np.ndarray:
         if "values" in about:
             return np.array(about["values"], dtype=str).reshape(about["shape"])
         first = location.extras[name]

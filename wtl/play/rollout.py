@@ -96,8 +96,9 @@ def roll_out(
     rows = np.arange(len(tasks))
     present = np.stack([record.observations[0] for record in records])
     rewards, successes = np.full(len(tasks), np.nan), np.full(len(tasks), np.nan)
-    for row in rows.tolist() if observer else ():
-        observer(row, 0, attempt.environments[row])
+    if observer:
+        for row in rows.tolist():
+            observer(row, 0, attempt.environments[row])
     number = 0
     while len(rows):
         labels = np.full((len(rows), attempt.family.spec.action_size), np.nan)
@@ -137,7 +138,7 @@ def _begin(attempt: Attempt, tasks: list[Task], settings: RolloutSettings) -> li
 def _step(attempt: Attempt, row: int, action: np.ndarray, number: int) -> tuple[np.ndarray, float, bool, bool]:
     observation, reward, terminated, truncated, info = attempt.environments[row].step(action)
     where = f"step {number} of task {attempt.sessions[row].task.name}"
-    if not (np.isfinite(observation).all() and np.isfinite(reward)):
+    if not (np.isfinite(observation).all() and np.isfinite(float(reward))):
         raise ValueError(f"the environment gave an observation or a reward that is not finite at {where}")
     if "success" not in info:
         raise ValueError(f'the environment did not say whether the task is solved (info["success"]) at {where}')

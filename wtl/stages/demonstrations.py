@@ -107,9 +107,7 @@ class DemonstrationStage:
         tasks = [task for split in self.config.splits for task in self.distribution.split(split)]
         families = self.distribution.families
         if self.regime == "goal":
-            tasks += [
-                families[t.family].with_other_start(t, seed_for(self.seed, "other-start", t.name)) for t in tasks
-            ]
+            tasks += [families[t.family].with_other_start(t, seed_for(self.seed, "other-start", t.name)) for t in tasks]
         units = [
             _Unit(directory, i, families[part[0].family], part, self.config, self.seed)
             for i, part in enumerate(cut_by_family(tasks, self.config.unit_episodes, lambda task: task.family))

@@ -92,7 +92,7 @@ class EvaluationStage:
         return tuple(session for session, _ in self._drawn())
 
     def _drawn(self) -> list[tuple[Session, tuple[Episode, ...]]]:
-        drawn = []
+        drawn: list[tuple[Session, tuple[Episode, ...]]] = []
         count = self.config.entries_per_task
         for task in self.distribution.split(self.config.split):
             shown = self.demonstrations.choose(task, count + 1, self.seed)
@@ -104,7 +104,7 @@ class EvaluationStage:
 
     def units(self, directory: Path, contestants: Sequence[Contestant]) -> list[_Unit]:
         """Return the units of work, cut between groups of partners (`_groups`)."""
-        units = []
+        units: list[_Unit] = []
         for family in dict.fromkeys(task.family for task in self.distribution.split(self.config.split)):
             groups = self._groups(family)
             entries = sum(len(group) for group in groups)
@@ -238,8 +238,8 @@ def _play_control(
     if not all(control.applies(entry) for entry in unit.entries):
         return []
     shown = [
-        control.change(context, entry, contexts[entry.partner])
-        for context, entry in zip(contexts, unit.entries, strict=True)
+        control.change(context, entry, contexts[i if entry.partner is None else entry.partner])
+        for i, (context, entry) in enumerate(zip(contexts, unit.entries, strict=True))
     ]
     # An episode's number says how many trials its context holds, and seeds its randomness.
     number = len(shown[0].trials)

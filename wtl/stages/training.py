@@ -105,7 +105,7 @@ def _save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 class _Loss(nn.Module):
-    """A loss as the forward pass of a module: what a process group can hook, since learners call their network otherwise."""
+    """A loss as the forward pass of a module, which is what a process group can hook."""
 
     def __init__(self, network: nn.Module, loss: Callable[[Batch], Losses]) -> None:
         super().__init__()

@@ -45,12 +45,11 @@ def _learner(config: ImitationConfig, spec: FamilySpec, part: str, network: nn.M
 def _phases(config: ImitationConfig, regime: Regime) -> tuple[Phase, ...]:
     settings = asdict(config)
     rounds = settings["retrial"].pop("rounds")
-    if regime == "none":
-        if config.shared:
-            raise ValueError("shared needs something to watch before attempt 0; in regime `none` set it to false")
-        first = Phase(TRIAL, UNINFORMED, config.uninformed.train, Needs(frames=config.frames), _without_retrial(settings))
-    else:
-        first = Phase(TRIAL, TRIAL, config.trial.train, Needs(frames=config.frames), _without_retrial(settings))
+    if regime == "none" and config.shared:
+        raise ValueError("shared needs something to watch before attempt 0; in regime `none` set it to false")
+    part, train = (UNINFORMED, config.uninformed.train) if regime == "none" else (TRIAL, config.trial.train)
+    before_trials = {name: value for name, value in settings.items() if name != "retrial"}
+    first = Phase(TRIAL, part, train, Needs(frames=config.frames), before_trials)
     return (first, *(_round(config, settings, number) for number in range(rounds)))
 
 
@@ -67,10 +66,6 @@ def _round(config: ImitationConfig, settings: Mapping[str, Any], number: int) ->
         collection=Collection(round_number=number, retries=number > 0, labelled=True),
         start_from=before,
     )
-
-
-def _without_retrial(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "retrial"}
 
 
 def _headline(config: ImitationConfig) -> dict[str, str | int | float]:

@@ -35,7 +35,7 @@ class TrialConfig:
     acting: ActingConfig = field(default_factory=lambda: ActingConfig("held"))
     """How it chooses among hypotheses; `held` makes trials differ."""
     goal_loss_weight: float = 1.0
-    """Weight of the auxiliary loss on the hidden goal; the pilot used .3 and did not feed the estimate to the policy."""
+    """Weight of the auxiliary loss on the hidden goal."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Its training."""
 

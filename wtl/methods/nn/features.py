@@ -1,4 +1,4 @@
-"""What a network sees of an observation (positions, positions relative to one another, other numbers) and of rewards."""
+"""What a network sees of observations (positions, also relative to one another, and other numbers) and of rewards."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from wtl.core.task import FamilySpec
 from wtl.data.meta_batches import Batch
 from wtl.methods.learner import Losses
-from wtl.core.task import FamilySpec
 from wtl.methods.nn.features import ObservationFeatures
 from wtl.methods.nn.mixture import Mixture, MixtureHead
 

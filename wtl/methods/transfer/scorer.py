@@ -20,7 +20,6 @@ from wtl.core.task import FamilySpec
 from wtl.data.segments import ContextBatch, Segments
 from wtl.methods.nn.features import OUTCOMES, ObservationFeatures, outcomes
 
-
 _LIMIT = 5.0
 _WIDE = 1.5  # deviation of candidates, in lengths of `ObservationFeatures.scale`
 
@@ -36,8 +35,8 @@ class ScorerConfig:
     proposals: int = 800
     """Candidates that are scored when it acts."""
     visible_prior: float = 0.3
-    """When it acts, at least this much of the probability goes, in equal parts, to offsets along with something visible:
-    in a family never seen the scorer can be sure of the wrong one, and these are few and soon tried."""
+    """When it acts, at least this much of the probability goes, in equal parts, to offsets along with something
+    visible: in a family never seen the scorer can be sure of the wrong one, and these are few and soon tried."""
 
     def __post_init__(self) -> None:
         for name in ("width", "negatives", "proposals"):
