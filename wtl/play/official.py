@@ -159,7 +159,7 @@ class OfficialAgent:
         for i, episode in enumerate(self._playing):
             assert episode is not None
             groups.setdefault(id(episode.policy), []).append(i)
-        actions = {}
+        actions: dict[int, np.ndarray] = {}
         for environments in groups.values():
             playing = [episode for i in environments if (episode := self._playing[i])]
             rows, unknown = np.array([episode.row for episode in playing]), np.full(len(playing), np.nan)
