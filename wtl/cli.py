@@ -184,33 +184,13 @@ def video(
         console.print(f"wrote {out}")
 
 
-@app.command()
-def bench(
-    sections: Annotated[
-        list[str] | None, typer.Argument(help="stepping, collection, training, acting, memory; default all.")
-    ] = None,
-    families: Annotated[str, typer.Option(help="Families to step, with commas; the first is used elsewhere.")] = "",
-    quick: Annotated[bool, typer.Option(help="About a minute, and numbers to match.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of stepping.csv, stepping.png and measurements.csv.")] = Path(
-        "runs/bench"
-    ),
-    markdown: Annotated[bool, typer.Option(help="Tables that can be pasted.")] = False,
-) -> None:
-    """How fast this machine steps, collects, trains and acts, as ratios of one run."""
-    from wtl.analysis.report import print_tables
-    from wtl.bench.sections import run_bench
-
-    tables = run_bench(sections or [], [name for name in families.split(",") if name], quick, out, console)
-    print_tables(tables, markdown=markdown)
-    console.print(f"wrote {out}/")
-
-
 @app.command(name="tasks")
 def list_tasks() -> None:
     """Families, benchmark splits, and which families hide their goal."""
     from rich.table import Table
 
-    from tasks import probe, splits
+    from tasks import toy
+    from tasks.metaworld import splits
 
     table = Table("family", "goal", *splits.BENCHMARKS, title="Meta-World families (ML1: any of them, train and test)")
     for family in splits.ALL_FAMILIES:
@@ -221,7 +201,7 @@ def list_tasks() -> None:
         table.add_row(family, "hidden" if family in splits.HIDDEN_GOAL else "visible", *marks)
     out = Console()
     out.print(table)
-    out.print(f"probe: {', '.join(probe.COLOURS)} (the goal is one of {2 * probe.PLACES} visible places)")
+    out.print(f"toy: {', '.join(toy.COLOURS)} (the goal is one of {2 * toy.CANDIDATES} visible candidates)")
 
 
 @contextlib.contextmanager

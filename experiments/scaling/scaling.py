@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.splits import ML45_TEST, ML45_TRAIN
+from tasks.metaworld.splits import ML45_TEST, ML45_TRAIN
 from wtl.analysis.report import load_run, point
 from wtl.analysis.results import by_attempt, main_rows
 from wtl.app.config import load_config
@@ -42,7 +42,9 @@ def points(run: Path) -> list[dict[str, object]]:
     policy = load_policy(plan.operator(plan.config.retrial.rounds).trial)
     about = {
         "run": run.name,
-        "families": sum(not name.startswith("sketch") for name in {task.family for task in plan.distribution.train}),
+        "families": sum(
+            not name.startswith("procedural-") for name in {task.family for task in plan.distribution.train}
+        ),
         "parameters": sum(p.numel() for p in policy.network.parameters()),  # type: ignore[attr-defined]
         "seed": plan.config.seed,
     }

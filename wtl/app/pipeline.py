@@ -258,7 +258,7 @@ class Pipeline:
             regime="none" if trials_in_context is None else self.config.regime,
             seed=seed_for(self.config.seed, "batches", name, split),
             trials_in_context=trials_in_context or (0, 0),
-            weights=self.plan.distribution.weights(config.batch.hidden_goal_weight),
+            weights=self.plan.distribution.weights,
         )
 
     @contextmanager

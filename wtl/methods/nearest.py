@@ -87,7 +87,7 @@ def relative_features(observations: np.ndarray, layout: ObservationLayout, scala
     Pairs with an absent place are zeros.
     """
     x = np.asarray(observations, np.float64)
-    places = layout.places(x)
+    places = layout.positions(x)
     here = np.abs(places).sum(axis=-1, keepdims=True) > 0
     pairs = itertools.combinations(range(len(layout.points)), 2)
     vectors = [

@@ -108,6 +108,7 @@ class _Recorder:
         self.rewards: list[float] = []
         self.successes: list[bool] = []
         self._solved_at: int | None = None
+        self.closed = False
 
     def add(
         self,
@@ -128,6 +129,8 @@ class _Recorder:
         self.successes.append(success)
 
     def ended(self, after_success_steps: int | None) -> bool:
+        if self.closed:
+            return True
         if self._solved_at is None or after_success_steps is None:
             return False
         return len(self.successes) > self._solved_at + after_success_steps
@@ -202,14 +205,10 @@ def roll_out(
     varied = isinstance(actor, Demonstrator) and actor.varied
     process = _NoiseProcess(noises, seeds, horizon, family.spec.action_size, varied)
     nothing = np.zeros(0)
-
-    def state(row: int) -> np.ndarray:
-        return family.simulation_state(environments[row]) if keep_states else nothing
-
     records: list[_Recorder] = []
     for row, task in enumerate(tasks):
         observation, _ = environments[row].reset(options={"task": task})
-        records.append(_Recorder(observation, state(row), family.goal(environments[row])))
+        records.append(_Recorder(observation, nothing, family.goal(environments[row])))
         if observer:
             observer(row, environments[row])
     rows = np.arange(len(tasks))
@@ -225,9 +224,10 @@ def roll_out(
             raise ValueError(f"{source} gave an action that is not finite at step {step} of task {bad.name}")
         actions = np.clip(actions + process.step(step, rows), -1.0, 1.0).astype(np.float32)
         for row, action, label in zip(rows.tolist(), actions, labels, strict=True):
-            observation, reward, _, _, info = environments[row].step(action)
+            observation, reward, terminated, truncated, info = environments[row].step(action)
             present[row] = observation
-            records[row].add(observation, state(row), action, label, float(reward), bool(info["success"]))
+            records[row].add(observation, nothing, action, label, float(reward), bool(info["success"]))
+            records[row].closed = terminated or truncated
             if observer:
                 observer(row, environments[row])
         rows = rows[[not records[row].ended(ending.after_success_steps) for row in rows.tolist()]]

@@ -121,7 +121,7 @@ def collect_trials(
     """
     limit = config.later_round_tasks if round_number else config.first_round_tasks
     shelf = DemonstrationShelf(demonstrations, regime)
-    weights = distribution.weights(config.hidden_goal_weight)
+    weights = distribution.weights
     goals = None
     if isinstance(operator, FollowerConfig):
         goals = _Goals(demonstrations, config.astray_steps * distribution.spec.layout.hand_step)

@@ -89,7 +89,7 @@ def route_of(trajectory: Trajectory, layout: ObservationLayout, config: Follower
     """The route of a trajectory up to shortly after its first success, or of all of it."""
     solved = int(trajectory.successes.argmax()) + 1 if trajectory.success else len(trajectory)
     steps = min(solved + config.after_success_steps, len(trajectory))
-    places_TPD = layout.places(trajectory.observations[: steps + 1].astype(np.float64))
+    places_TPD = layout.positions(trajectory.observations[: steps + 1].astype(np.float64))
     hand = places_TPD[:, 0]
     things = [p for p in range(1, places_TPD.shape[1]) if places_TPD[0, p].any()]
     moved = {p: np.linalg.norm(places_TPD[:, p] - places_TPD[0, p], axis=-1) for p in things}
@@ -200,7 +200,7 @@ class Follower:
 
     def _set_out(self, row: int, observation: np.ndarray) -> None:
         """Go for the next guess, with what is in the hand or from the beginning."""
-        places_PD, tried = self._layout.places(observation), int(self._tries[row])
+        places_PD, tried = self._layout.positions(observation), int(self._tries[row])
         stations = self._stations[row]
         self._shifts[row, max(len(stations), 1) :] = self._guesses[row][tried % len(self._guesses[row])]
         self._tries[row] += 1

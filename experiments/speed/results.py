@@ -1,4 +1,4 @@
-"""Measurements, their CSV files and their tables. Nothing is measured here."""
+"""This module holds measurements, their CSV files and their tables; nothing is measured here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wtl.analysis.report import Table
 from wtl.core.files import write_atomically
 
 STEPPING_COLUMNS = ("family", "stock", "fast", "envpool")
-"""Of stepping.csv, in steps per CPU second; `envpool` is empty where it was not measured."""
+"""The columns of stepping.csv, in steps per CPU second; `envpool` is empty where it was not measured."""
 
 Speeds = Mapping[str, Mapping[str, float]]
 """Family -> `stock`, `fast` and, where it was measured, `envpool`, in steps per CPU second."""
@@ -21,7 +21,7 @@ Speeds = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One line of measurements.csv."""
+    """A measurement is one line of measurements.csv."""
 
     section: str
     name: str
@@ -31,7 +31,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Ratios:
-    """One speed over another, by family."""
+    """The ratios say how one speed compares with another over all families."""
 
     median: float
     least: float
@@ -42,7 +42,7 @@ class Ratios:
 
 
 def ratios(speeds: Speeds, over: str, under: str) -> Ratios | None:
-    """Of the families that have both speeds; None if none has."""
+    """The result covers the families that have both speeds; it is None if none has."""
     found = sorted((s[over] / s[under], family) for family, s in speeds.items() if over in s and under in s)
     if not found:
         return None
@@ -50,7 +50,7 @@ def ratios(speeds: Speeds, over: str, under: str) -> Ratios | None:
 
 
 def stepping_table(speeds: Speeds) -> Table:
-    """Every family, then median, least and most of the ratios."""
+    """The table has a row for every family, then median, least and most of the ratios."""
     pairs = (("fast", "stock"), ("fast", "envpool"))
     rows = []
     for family, own in speeds.items():
@@ -70,7 +70,7 @@ def stepping_table(speeds: Speeds) -> Table:
 
 
 def measurement_tables(measurements: Iterable[Measurement]) -> list[Table]:
-    """One table a section."""
+    """The result has one table a section."""
     sections: dict[str, list[tuple[str, ...]]] = {}
     for m in measurements:
         sections.setdefault(m.section, []).append((m.name, f"{m.value:.{_decimals(m.value)}f}", m.unit))
@@ -78,18 +78,18 @@ def measurement_tables(measurements: Iterable[Measurement]) -> list[Table]:
 
 
 def _decimals(value: float) -> int:
-    """Three significant digits, whole numbers from 100 on."""
+    """The result leaves three significant digits, and whole numbers from 100 on."""
     return 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 or value == 0 else 4
 
 
 def write_speeds(path: Path, speeds: Speeds) -> None:
-    """stepping.csv."""
+    """This writes stepping.csv."""
     rows = [[family, *(_whole(own.get(name)) for name in STEPPING_COLUMNS[1:])] for family, own in speeds.items()]
     _write(path, STEPPING_COLUMNS, rows)
 
 
 def write_measurements(path: Path, measurements: Sequence[Measurement]) -> None:
-    """measurements.csv; sections that stand in the file already and were not measured now stay."""
+    """This writes measurements.csv; sections that stand in the file already and were not measured now stay."""
     measured = {m.section for m in measurements}
     kept = [m for m in read_measurements(path) if m.section not in measured] if path.is_file() else []
     rows = [[m.section, m.name, f"{m.value:.6g}", m.unit] for m in (*kept, *measurements)]
@@ -97,7 +97,7 @@ def write_measurements(path: Path, measurements: Sequence[Measurement]) -> None:
 
 
 def read_measurements(path: Path) -> list[Measurement]:
-    """The reverse of `write_measurements`. Raises ValueError for a file of another kind."""
+    """The result is what `write_measurements` wrote. Raises ValueError for a file of another kind."""
     with path.open(newline="") as file:
         lines = list(csv.reader(file))
     if not lines or lines[0] != ["section", "name", "value", "unit"]:

@@ -1,4 +1,4 @@
-"""Stock, fast and EnvPool of every family as a picture: one line a family, the slowest below."""
+"""This module draws stock, fast and EnvPool of every family: one line a family, the slowest below."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from results import Speeds, ratios
 
 from wtl.analysis.figures import COLOURS, MAIN_COLOUR, PIXELS_PER_INCH
-from wtl.bench.results import Speeds, ratios
 from wtl.core.files import write_atomically
 
 _MARKS = {"stock": ("o", "#666666"), "fast": ("o", MAIN_COLOUR), "envpool": ("D", COLOURS[0])}
 
 
 def draw_speeds(speeds: Speeds, path: Path) -> None:
-    """Write a PNG; families are sorted by the speed of fast stepping."""
+    """This writes a PNG; families are sorted by the speed of fast stepping."""
     families = sorted(speeds, key=lambda family: speeds[family]["fast"])
-    places = {family: place for place, family in enumerate(families)}
+    heights = {family: height for height, family in enumerate(families)}
     figure = Figure(figsize=(8.2, 1.6 + 0.2 * len(families)), dpi=PIXELS_PER_INCH, layout="constrained")
     axes = figure.subplots()
     ends = np.array([[speeds[family]["stock"], speeds[family]["fast"]] for family in families]).T
@@ -26,9 +26,9 @@ def draw_speeds(speeds: Speeds, path: Path) -> None:
     for name, (marker, colour) in _MARKS.items():
         own = {family: speeds[family][name] for family in families if name in speeds[family]}
         if own:
-            heights = [places[family] for family in own]
             label = "EnvPool (MuJoCo 3.6)" if name == "envpool" else name
-            axes.scatter(list(own.values()), heights, s=26, marker=marker, color=colour, label=label, zorder=2)
+            rows = [heights[family] for family in own]
+            axes.scatter(list(own.values()), rows, s=26, marker=marker, color=colour, label=label, zorder=2)
     found = ratios(speeds, "fast", "stock")
     title = f"fast over stock: median {found.median:.2f}, {found.least:.2f} to {found.most:.2f}" if found else ""
     axes.set(title=title, xlabel="steps per CPU second", xlim=(0, None), ylim=(-0.8, len(families) - 0.2))

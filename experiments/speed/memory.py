@@ -1,4 +1,4 @@
-"""Memory per environment, in a fresh process that has loaded nothing else. Free of torch."""
+"""This module measures memory per environment, in a fresh process that has loaded nothing else, torch included."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from results import Measurement
 
-from wtl.bench.results import Measurement
 from wtl.compute.executor import LocalExecutor
 from wtl.core.task import Task, TaskFamily
 
@@ -21,7 +21,7 @@ class _Unit:
 
 
 def measure_memory(family: TaskFamily, task: Task, environments: int) -> list[Measurement]:
-    """Resident memory with one and with many environments, and what each one more costs."""
+    """The result is the resident memory with one and with many environments, and what each one more costs."""
     executor = LocalExecutor(1)
     try:
         [(_, (nothing, one, many))] = executor.map(_grow, [_Unit(family, task, environments)])
@@ -37,7 +37,7 @@ def measure_memory(family: TaskFamily, task: Task, environments: int) -> list[Me
 
 
 def _grow(unit: _Unit) -> tuple[float, float, float]:
-    """MB before the first environment, with one, and with all, each after a reset and a step."""
+    """The result is MB before the first environment, with one, and with all, each after a reset and a step."""
     sizes, kept = [_resident()], []
     for _ in range(unit.environments):
         environment = unit.family.make_environment()
@@ -49,6 +49,6 @@ def _grow(unit: _Unit) -> tuple[float, float, float]:
 
 
 def _resident() -> float:
-    """MB of this process in memory."""
+    """The result is MB of this process in memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
