@@ -10,7 +10,7 @@ run: setup  ## the main job: hidden-goal reach from nothing to an improvement cu
 test: setup  ## the fast tests, offline
 	@$(RUN)pytest -q -n 2 -m "not slow"
 
-test-slow: ray  ## the long tests: learning on the probe, kill -9 and resume, a Ray cluster, all 50 families
+test-slow: ray  ## the long tests: learning on the toy, kill -9 and resume, a Ray cluster, all 50 families
 	@$(RUN)pytest -q -m slow
 
 check: setup  ## lint, format, types, layers
@@ -20,7 +20,7 @@ check: setup  ## lint, format, types, layers
 	@$(RUN)lint-imports
 
 bench: setup  ## stock, fast and EnvPool stepping, collection, training, acting, memory: ratios, into runs/bench
-	@$(RUN)wtl bench
+	@$(RUN)python experiments/speed/bench.py
 
 ray: .venv/.with-ray  ## the environment with Ray in it, for executor=ray
 

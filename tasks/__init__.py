@@ -1,22 +1,34 @@
-"""The registry: a benchmark's name -> the distribution of its tasks. A new family is a line here.
+"""This module is the registry of task families: a benchmark's name leads to the distribution of its tasks.
 
-`wtl tasks` lists what is registered; the README shows how to add a family of one's own.
+A benchmark is built in, an entry point of an installed package in the group `wtl.tasks`, or a function that is named
+`package.module:function`, so nobody has to fork to add one. Such a function is called with all settings of `tasks:`
+but `benchmark` as keywords (`seed`, `goals_per_family`, ..., `options`) and returns a `TaskDistribution`. Trap:
+benchmarks are imported when they are built and not before, because simulators are slow to import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from tasks import splits
+from tasks.metaworld import splits
 from wtl.core.task import TaskDistribution
 
+ENTRY_POINTS = "wtl.tasks"
+"""The group of entry points in which an installed package registers its benchmarks."""
 
-def _probe(
+Builder = Callable[..., TaskDistribution]
+
+
+def _toy(
     *, seed: int, goals_per_family: int, validation_goals_per_family: int, test_goals_per_family: int, **_: object
 ) -> TaskDistribution:
-    from tasks import probe
+    from tasks import toy
 
-    return probe.distribution(
+    return toy.distribution(
         seed=seed,
         goals_per_family=goals_per_family,
         validation_goals_per_family=validation_goals_per_family,
@@ -24,37 +36,89 @@ def _probe(
     )
 
 
-def _metaworld(train: Sequence[str], test: Sequence[str]) -> Callable[..., TaskDistribution]:
-    def build(**settings: object) -> TaskDistribution:
-        from tasks import metaworld
+def _metaworld(train: Sequence[str], test: Sequence[str], settings: Mapping[str, Any]) -> TaskDistribution:
+    for name in (*train, *test):
+        if name not in splits.ALL_FAMILIES:
+            raise ValueError(f"unknown Meta-World family {name!r}; `wtl tasks` lists all of them")
+    from tasks.metaworld.benchmark import BenchmarkConfig, benchmark
 
-        return metaworld.benchmark(train, test, **settings)  # type: ignore[arg-type]
+    return benchmark(train, test, BenchmarkConfig(**settings))
+
+
+def _ml1(*, family: str, train: Sequence[str] = (), test: Sequence[str] = (), **settings: Any) -> TaskDistribution:
+    return _metaworld([family], [family], settings)
+
+
+def _custom(*, train: Sequence[str] = (), test: Sequence[str] = (), family: str = "", **settings: Any) -> Any:
+    if not (train and test):
+        raise ValueError("tasks.benchmark=custom needs families: tasks.train=[...] and tasks.test=[...]")
+    return _metaworld(train, test, settings)
+
+
+def _split(name: str) -> Builder:
+    def build(
+        *, family: str = "", train: Sequence[str] = (), test: Sequence[str] = (), **settings: Any
+    ) -> TaskDistribution:
+        return _metaworld(*splits.BENCHMARKS[name], settings)
 
     return build
 
 
-def make_distribution(
-    benchmark: str, *, family: str = "", train: Sequence[str] = (), test: Sequence[str] = (), **settings: object
-) -> TaskDistribution:
-    """The train, validation and test tasks of a benchmark.
+BUILT_IN: dict[str, Builder] = {
+    "toy": _toy,
+    "ML1": _ml1,
+    "custom": _custom,
+    **{name: _split(name) for name in splits.BENCHMARKS},
+}
+"""The benchmarks that come with the package. A new one is a line here."""
 
-    `family` is ML1's; `train` and `test` are the families of a custom split; the settings are those of
-    `tasks.metaworld.benchmark`.
+
+def make_distribution(
+    benchmark: str, *, hidden_goal_weight: int = 1, options: Mapping[str, Any] | None = None, **settings: Any
+) -> TaskDistribution:
+    """The result holds the train, validation and test tasks of a benchmark.
+
+    Args:
+        benchmark: a built-in name, the name of an entry point in the group `wtl.tasks`, or `package.module:function`.
+        hidden_goal_weight: see `TaskDistribution.hidden_goal_weight`; it works alike for every benchmark.
+        options: settings of a benchmark of one's own, handed on as they are; the built-in ones have none.
+        settings: the other fields of `wtl.app.config.TasksConfig`.
 
     Raises:
-        ValueError: an unknown benchmark or family, or a custom split without families.
+        ValueError: a benchmark that is not known, cannot be imported or returns something else, an unknown family, a
+            custom split without families, or options for a built-in benchmark.
     """
-    if benchmark == "custom" and not (train and test):
-        raise ValueError("tasks.benchmark=custom needs families: tasks.train=[...] and tasks.test=[...]")
-    builders: dict[str, Callable[..., TaskDistribution]] = {
-        "probe": _probe,
-        "ML1": _metaworld([family], [family]),
-        "custom": _metaworld(train, test),
-        **{name: _metaworld(*pair) for name, pair in splits.BENCHMARKS.items()},
-    }
-    if benchmark not in builders:
-        raise ValueError(f"unknown benchmark {benchmark!r}, known are {', '.join(builders)}")
-    unknown = [n for n in (family, *train, *test) if n and n not in splits.ALL_FAMILIES]
-    if benchmark in ("ML1", "custom") and unknown:
-        raise ValueError(f"unknown Meta-World family {unknown[0]!r}; `wtl tasks` lists all of them")
-    return builders[benchmark](**settings)
+    if benchmark in BUILT_IN:
+        if options:
+            raise ValueError(f"tasks.options is for benchmarks of your own; {benchmark} has none, got {dict(options)}")
+        made = BUILT_IN[benchmark](**settings)
+    else:
+        made = _external(benchmark)(**settings, options=dict(options or {}))
+        if not isinstance(made, TaskDistribution):
+            raise ValueError(f"tasks.benchmark={benchmark} must return a TaskDistribution, got {type(made).__name__}")
+    return replace(made, hidden_goal_weight=hidden_goal_weight)
+
+
+def known_benchmarks() -> tuple[str, ...]:
+    """The result holds the names of all benchmarks that are built in or registered by an installed package."""
+    registered = [point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
+    return tuple(dict.fromkeys([*BUILT_IN, *registered]))
+
+
+def _external(benchmark: str) -> Builder:
+    """The result is the function of an entry point, or the one that `package.module:function` names."""
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS, name=benchmark):
+        benchmark = point.value
+    module, _, function = benchmark.partition(":")
+    if not (module and function):
+        raise ValueError(
+            f"unknown benchmark {benchmark!r}, known are {', '.join(known_benchmarks())}; "
+            "one of your own is named package.module:function"
+        )
+    try:
+        builder = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"tasks.benchmark={benchmark} cannot be imported: {error}") from error
+    if not callable(builder):
+        raise ValueError(f"tasks.benchmark={benchmark} must be a function, got {type(builder).__name__}")
+    return builder

@@ -34,7 +34,7 @@ TINY = (
     ),
     "evaluation.unit_entries=4", "evaluation.controls=[blind_retry, shuffled_trial, masked_reward]",
 )  # fmt: skip
-"""Overrides of configs/probe.yaml: every stage, nothing learned, seconds."""
+"""Overrides of configs/toy.yaml: every stage, nothing learned, seconds."""
 
 
 def tiny(directory: Path, *overrides: str) -> list[str]:
@@ -85,6 +85,6 @@ def one_thread() -> Iterator[None]:
 def probe_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProbeRun]:
     """A tiny probe run, finished."""
     arguments = tiny(tmp_path_factory.mktemp("probe") / "run")
-    config = load_config("probe", arguments)
+    config = load_config("toy", arguments)
     run_everything(config)
     yield ProbeRun(config, tuple(arguments))

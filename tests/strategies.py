@@ -18,7 +18,7 @@ PLANE = ObservationLayout(size=7, dimensions=2, points=(0, 2, 5), scalars=(4,))
 
 FAMILIES = ("alpha", "beta")
 PROBE = make_distribution(
-    "probe", seed=1, goals_per_family=3, validation_goals_per_family=2, test_goals_per_family=2
+    "toy", seed=1, goals_per_family=3, validation_goals_per_family=2, test_goals_per_family=2
 ).families
 """The toy families by name."""
 _names = st.text('abcdefghijklmnopqrstuvwxyz0123456789-/," é', min_size=1, max_size=12)

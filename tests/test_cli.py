@@ -10,7 +10,7 @@ import pytest
 from conftest import ProbeRun, tiny
 from strategies import PROBE
 
-from tasks import splits
+from tasks.metaworld import splits
 from wtl import cli
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
@@ -25,7 +25,7 @@ class Answer:
 
 @pytest.fixture
 def wtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """`wtl("run", "probe")` as the shell would call it, in this process."""
+    """`wtl("run", "toy")` as the shell would call it, in this process."""
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments: str) -> Answer:
@@ -40,22 +40,22 @@ def wtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     "command, sentence",
     [
-        ("run probe trial.train.stps=3", "Key 'stps' not in 'TrainConfig'. Did you mean: 'steps'?"),
-        ("run probe trial.train.steps=many", "trial.train.steps: Value 'many' of type 'str' could not be converted"),
+        ("run toy trial.train.stps=3", "Key 'stps' not in 'TrainConfig'. Did you mean: 'steps'?"),
+        ("run toy trial.train.steps=many", "trial.train.steps: Value 'many' of type 'str' could not be converted"),
         ("run ml1 tasks.family=reach-v9", "unknown Meta-World family 'reach-v9'; `wtl tasks` lists all of them"),
-        ("run probe tasks.benchmark=ML11", "unknown benchmark 'ML11', known are"),
+        ("run toy tasks.benchmark=ML11", "unknown benchmark 'ML11', known are"),
         ("run ml1 tasks.benchmark=custom", "tasks.benchmark=custom needs families"),
         ("run ml1 tasks.test_goals_per_family=51", "the benchmark has 50 test goals a family, got 51"),
         ("run nowhere.yaml", "there is no configuration 'nowhere.yaml'; give a YAML file"),
-        ("train-trial probe", "demos is not complete; run the stage that makes it first, or `wtl run`"),
-        ("collect-trials probe", "trial is not complete; run the stage that makes it first"),
-        ("train-retrial probe", "trials-0 is not complete"),
-        ("train-baselines probe", "trials-0 is not complete"),
-        ("evaluate probe", "trial is not complete"),
-        ("video probe", "evaluation is not complete"),
-        ("video probe --style painting", "--style must be auto, camera or sketch, got 'painting'"),
-        ("collect-trials probe --round 2", "--round 2 does not exist: retrial.rounds is 2, so rounds are 0 .. 1"),
-        ("train-retrial probe --round 9", "--round 9 does not exist"),
+        ("train-trial toy", "demos is not complete; run the stage that makes it first, or `wtl run`"),
+        ("collect-trials toy", "trial is not complete; run the stage that makes it first"),
+        ("train-retrial toy", "trials-0 is not complete"),
+        ("train-baselines toy", "trials-0 is not complete"),
+        ("evaluate toy", "trial is not complete"),
+        ("video toy", "evaluation is not complete"),
+        ("video toy --style painting", "--style must be auto, camera or sketch, got 'painting'"),
+        ("collect-trials toy --round 2", "--round 2 does not exist: retrial.rounds is 2, so rounds are 0 .. 1"),
+        ("train-retrial toy --round 9", "--round 9 does not exist"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_touches_nothing(wtl, tmp_path: Path, command: str, sentence: str) -> None:
@@ -79,14 +79,14 @@ def test_a_family_that_is_not_demonstrated_needs_no_other_start(tmp_path: Path) 
     assert len(Plan(load_config("pretrained", [tasks, "regime=goal", f"directory={tmp_path}"])).distribution.test) == 2
 
 
-@pytest.mark.parametrize("arguments", [["run"], ["nonsense"], ["collect-trials", "probe", "--round", "-1"], ["report"]])
+@pytest.mark.parametrize("arguments", [["run"], ["nonsense"], ["collect-trials", "toy", "--round", "-1"], ["report"]])
 def test_a_command_that_is_none(wtl, arguments: list[str]) -> None:
     assert wtl(*arguments).code == 2
 
 
 def test_other_settings_in_a_finished_run_are_refused(wtl, probe_run: ProbeRun) -> None:
     before = (probe_run.root / "config.yaml").read_bytes()
-    answer = wtl("run", "probe", *probe_run.arguments, "retrial.train.steps=7")
+    answer = wtl("run", "toy", *probe_run.arguments, "retrial.train.steps=7")
     assert answer.code == 2
     assert (
         "retrial-0 was made with other settings (train.steps was 6 and is 7); choose another `directory=...`"
@@ -102,10 +102,10 @@ def test_a_checkpoint_of_another_model_is_refused(wtl, probe_run: ProbeRun, tmp_
     shutil.copytree(copy / "trial/policy", copy / "retrial-0/policy")
     for stage in ("trials-1", "retrial-1", "evaluation"):
         shutil.rmtree(copy / stage)
-    answer = wtl("train-retrial", "probe", *tiny(copy), "--round", "1")
+    answer = wtl("train-retrial", "toy", *tiny(copy), "--round", "1")
     assert answer.code == 2 and "trials-1 is not complete" in answer.err
     shutil.copytree(probe_run.root / "trials-1", copy / "trials-1")
-    answer = wtl("train-retrial", "probe", *tiny(copy), "--round", "1")
+    answer = wtl("train-retrial", "toy", *tiny(copy), "--round", "1")
     assert answer.code == 2
     assert "retrial-0/policy is no retrial policy, so a retrial policy cannot start from it" in answer.err
 
@@ -121,7 +121,7 @@ def test_stages_one_by_one(wtl, probe_run: ProbeRun, tmp_path: Path) -> None:
         "train-retrial": ["retrial-0", "retrial-1"],
         "train-baselines": ["cloning", "mil"],
     }.items():
-        answer = wtl(command, "probe", *tiny(copy))
+        answer = wtl(command, "toy", *tiny(copy))
         assert answer.code == 0
         # The path may be wrapped, so only its end is looked for.
         said = "".join(answer.err.split())
@@ -154,9 +154,9 @@ def test_a_report_of_nothing(wtl, tmp_path: Path, missing: str, sentence: str) -
 
 def test_a_video_of_an_entry(wtl, probe_run: ProbeRun, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "strip.gif"
-    answer = wtl("video", "probe", *probe_run.arguments, "--style", "sketch", "--entry", "3", "--out", out)
+    answer = wtl("video", "toy", *probe_run.arguments, "--style", "sketch", "--entry", "3", "--out", out)
     assert answer.code == 0 and out.read_bytes().startswith(b"GIF8")
-    answer = wtl("video", "probe", *probe_run.arguments, "--style", "sketch", "--entry", "16", "--out", out)
+    answer = wtl("video", "toy", *probe_run.arguments, "--style", "sketch", "--entry", "16", "--out", out)
     assert answer.code == 2 and "entry 16 does not exist; the evaluation has entries 0 .. 15" in answer.err
 
 
@@ -178,7 +178,7 @@ def test_ctrl_c_says_how_to_go_on(wtl, tmp_path: Path, monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr("wtl.app.pipeline.Pipeline.all_stages", interrupt)
-    answer = wtl("run", "probe", *tiny(tmp_path))
+    answer = wtl("run", "toy", *tiny(tmp_path))
     assert answer.code == 130
     assert "interrupted; the same command goes on where this one stopped" in answer.err
 

@@ -32,7 +32,7 @@ def test_without_ray_it_is_one_sentence(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "ray" else find(name))
-    monkeypatch.setattr("sys.argv", ["wtl", "collect-demos", "probe", *tiny(tmp_path / "run", "executor=ray")])
+    monkeypatch.setattr("sys.argv", ["wtl", "collect-demos", "toy", *tiny(tmp_path / "run", "executor=ray")])
     with pytest.raises(SystemExit) as caught:
         cli.main()
     said = capsys.readouterr().err
@@ -47,7 +47,7 @@ def test_workers_that_die_again_and_again_are_one_sentence(
         raise WorkersDied("a worker died 4 times; 2 units are not done")
 
     monkeypatch.setattr("wtl.compute.executor.SerialExecutor.map", die)
-    monkeypatch.setattr("sys.argv", ["wtl", "collect-demos", "probe", *tiny(tmp_path / "run")])
+    monkeypatch.setattr("sys.argv", ["wtl", "collect-demos", "toy", *tiny(tmp_path / "run")])
     with pytest.raises(SystemExit) as caught:
         cli.main()
     said = capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 from strategies import PROBE, make_episode, make_task, same_episode
 
 from tasks import make_distribution
-from tasks.metaworld import MetaWorldFamily
+from tasks.metaworld.family import MetaWorldFamily
 from wtl.compute.executor import Executor, LocalExecutor, SerialExecutor
 from wtl.core.task import TaskDistribution
 from wtl.data.store import EpisodeStore, close_store, write_shard
@@ -26,7 +26,7 @@ from wtl.stages.demonstrations import (
     demonstrate,
 )
 
-SMALL = make_distribution("probe", seed=1, goals_per_family=3, validation_goals_per_family=1, test_goals_per_family=2)
+SMALL = make_distribution("toy", seed=1, goals_per_family=3, validation_goals_per_family=1, test_goals_per_family=2)
 FIRST = next(iter(PROBE))
 CONFIG = DemonstrationsConfig(noise=0.5, spare_last=False, after_success_steps=2, unit_episodes=2)
 
@@ -145,10 +145,10 @@ def test_a_task_that_the_expert_never_solves_is_left_out(monkeypatch: pytest.Mon
     family = SMALL.families[FIRST]
     expert = type(family).expert_action
     tasks = family.sample_tasks(3, 3, "train")
-    places = np.array(tasks[1].parameters[2:-1])
+    candidates = np.array(tasks[1].parameters[2:-1])
 
     def lost(self: Any, environment: Any) -> np.ndarray:
-        there = np.array_equal(environment.places.ravel(), places)
+        there = np.array_equal(environment.candidates.ravel(), candidates)
         return np.zeros(2) if there else expert(self, environment)
 
     monkeypatch.setattr(type(family), "expert_action", lost)

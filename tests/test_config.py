@@ -33,15 +33,15 @@ def test_every_preset_loads_and_its_resolved_form_loads_again(name: str, tmp_pat
 
 
 def test_the_presets_that_the_documentation_promises_are_there() -> None:
-    assert set(ALL) >= {"probe", "quick", "ml1", "ml10", "ml45", "pretrained"}
+    assert set(ALL) >= {"toy", "quick", "ml1", "ml10", "ml45", "pretrained"}
 
 
 def test_overrides_come_last_and_the_later_one_wins() -> None:
     config = load_config(
-        "probe", ["trial.train.steps=7", "regime=goal", "trials.horizons_steps=[3, 4]", "trial.train.steps=8"]
+        "toy", ["trial.train.steps=7", "regime=goal", "trials.horizons_steps=[3, 4]", "trial.train.steps=8"]
     )
     assert (config.trial.train.steps, config.regime, config.trials.horizons_steps) == (8, "goal", (3, 4))
-    assert config.trial.train.batch == load_config("probe", []).trial.train.batch
+    assert config.trial.train.batch == load_config("toy", []).trial.train.batch
 
 
 def plain_types(value: Any) -> set[type]:
@@ -54,7 +54,7 @@ def plain_types(value: Any) -> set[type]:
 
 def test_nothing_below_sees_omegaconf() -> None:
     config = load_config("ml10", ["tasks.train=[reach-v3, push-v3]"])
-    assert plain_types(config) <= {int, float, bool, str, tuple, type(None)}
+    assert plain_types(config) <= {int, float, bool, str, tuple, dict, type(None)}
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.seed = 3  # type: ignore[misc]
     assert to_plain(config)["tasks"]["train"] == ("reach-v3", "push-v3")
@@ -82,7 +82,11 @@ def test_nothing_below_sees_omegaconf() -> None:
         ("evaluation.control_attempt=3", "evaluation.control_attempt must lie in 1 .. evaluation.attempts (2), got 3"),
         ("trial.train.steps=0", "train.steps must be at least 1, got 0"),
         ("tasks.test_goals_per_family=1", "tasks.test_goals_per_family must be at least 2, got 1"),
-        ("tasks={sketches: 5, tasks_per_sketch: 1}", "tasks.tasks_per_sketch must be at least 2, got 1"),
+        (
+            "tasks={procedural_families: 5, tasks_per_procedural_family: 1}",
+            "tasks.tasks_per_procedural_family must be at least 2, got 1",
+        ),
+        ("tasks.hidden_goal_weight=0", "tasks.hidden_goal_weight must be at least 1, got 0"),
         (
             "retrial={shared: true, policy: {network: {width: 8}}}",
             "retrial.shared goes on from the trial policy: the two policy.network must be equal",
@@ -96,9 +100,9 @@ def test_nothing_below_sees_omegaconf() -> None:
 )
 def test_a_mistake_is_one_sentence(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config("probe", [override])
+        load_config("toy", [override])
     text = str(caught.value)
-    assert message in text and "probe.yaml" in text and "\n" not in text
+    assert message in text and "toy.yaml" in text and "\n" not in text
 
 
 @pytest.mark.parametrize(
@@ -126,13 +130,14 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_names_the_presets() -> None:
     with pytest.raises(
-        ConfigError, match="there is no configuration 'nope'; give a YAML file.* ml1, ml10, ml45, pretrained, probe"
+        ConfigError,
+        match="there is no configuration 'nope'; give a YAML file.* ml1, ml10, ml45, pretrained, quick, toy",
     ):
         load_config("nope", [])
 
 
 def test_a_run_directory_is_a_configuration(tmp_path: Path) -> None:
-    config = load_config("probe", ["seed=5"])
+    config = load_config("toy", ["seed=5"])
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert preset_path(str(tmp_path)) == tmp_path / "config.yaml"
     assert load_config(str(tmp_path), []) == config
@@ -141,7 +146,7 @@ def test_a_run_directory_is_a_configuration(tmp_path: Path) -> None:
 def test_the_policy_that_comes_with_the_package_is_small_and_acts() -> None:
     from strategies import make_trajectory
 
-    from tasks.metaworld import LAYOUT
+    from tasks.metaworld.family import LAYOUT
     from wtl.core.episode import Context
     from wtl.methods import load_policy
 

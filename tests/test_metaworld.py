@@ -14,8 +14,10 @@ with warnings.catch_warnings():
     import metaworld
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS, ML10_V3, ML25_V3, ML45_V3
 
-from tasks import make_distribution, splits
-from tasks.metaworld import LAYOUT, MetaWorldFamily, official_rand_vecs, version
+from tasks import make_distribution
+from tasks.metaworld import splits
+from tasks.metaworld.family import LAYOUT, MetaWorldFamily, version
+from tasks.metaworld.sampling import official_rand_vecs
 from wtl.core.task import Task
 from wtl.play.rollout import Demonstrator, Ending, Noise, roll_out
 
@@ -155,7 +157,7 @@ def test_a_task_replays_bit_for_bit_and_the_seed_of_reset_is_ignored() -> None:
     def replay(seed: int) -> bytes:
         seen = [environment.reset(seed=seed, options={"task": first})[0]]
         seen += [environment.step(action)[0] for action in actions]
-        state = REACH.simulation_state(environment)
+        state = np.array(environment.sawyer.data.qpos)
         environment.reset(options={"task": second})  # another task in between
         return np.array(seen).tobytes() + state.tobytes()
 
@@ -235,7 +237,7 @@ def test_unknown_families_and_benchmarks() -> None:
         MetaWorldFamily("reach-v2")
     with pytest.raises(ValueError, match="unknown Meta-World family 'reach-v2'"):
         make_distribution("ML1", family="reach-v2", seed=0, **GOALS)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unknown benchmark 'ML11', known are probe, ML1, custom, ML10, ML25, ML45"):
+    with pytest.raises(ValueError, match="unknown benchmark 'ML11', known are toy, ML1, custom, ML10, ML25, ML45"):
         make_distribution("ML11", seed=0, **GOALS)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="tasks.benchmark=custom needs families"):
         make_distribution("custom", train=["reach-v3"], seed=0, **GOALS)  # type: ignore[arg-type]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +20,16 @@ with warnings.catch_warnings():
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
     from metaworld.types import Task
 
-from tasks import metaworld_fast
-from tasks.metaworld_fast import accelerate, forget_resets
+from tasks.metaworld import fast as fast_stepping
+from tasks.metaworld.family import MetaWorldFamily
+from tasks.metaworld.fast import VERIFIED, StockSteppingWarning, accelerate
+from tasks.metaworld.fast.resets import forget_resets
+from tasks.metaworld.fast.stepping import FastEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::RuntimeWarning")
 
 FAMILIES = sorted(ALL_V3_ENVIRONMENTS)
+ROOT = Path(__file__).parent.parent
 
 
 def draw_tasks(stock: SawyerXYZEnv, count: int = 1, partially_observable: bool = True) -> list[Task]:
@@ -149,38 +156,6 @@ def test_fast_equals_stock_at_length(name: str, version: str) -> None:
         drive(stock, fast, task, ["expert", "random32", "expert32", "expert", "random"][seed], 300, seed)
 
 
-def drive_without_rewards(name: str, version: str, steps: int) -> bool:
-    """Success of an environment without rewards against stock's. Returns whether it came up."""
-    stock = ALL_V3_ENVIRONMENTS[name](reward_function_version=version)
-    fast = accelerate(ALL_V3_ENVIRONMENTS[name](reward_function_version=version), rewards=False)
-    (task,) = draw_tasks(stock, 1)
-    for env in (stock, fast):
-        env.set_task(task)
-    observation, _ = stock.reset()
-    fast.reset()
-    act, succeeded = actions_for(name, stock, "expert", 0), False
-    for t in range(steps):
-        action = act(observation)
-        observation, *_, info = stock.step(action)
-        observation_fast, reward, *_, info_fast = fast.step(action)
-        assert bits(observation) == bits(observation_fast), f"{name} step {t}"
-        assert np.isnan(reward) and info_fast == {"success": float(info["success"])}, f"{name} {version} step {t}"
-        succeeded = succeeded or bool(info["success"])
-    return succeeded
-
-
-@pytest.mark.parametrize("name", ["reach-v3", "stick-push-v3"])
-def test_success_without_rewards(name: str) -> None:
-    drive_without_rewards(name, "v2", 40)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("version", ["v1", "v2"])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_success_without_rewards_at_length(name: str, version: str) -> None:
-    drive_without_rewards(name, version, 300)
-
-
 def test_full_observability_and_changing_it() -> None:
     stock, fast = pair("pick-place-v3")
     (hidden,) = draw_tasks(stock, 1)
@@ -229,11 +204,11 @@ def test_stock_stays_stock_and_pickles_survive() -> None:
     stock, fast = pair("door-lock-v3")
     assert type(stock) is ALL_V3_ENVIRONMENTS["door-lock-v3"] and type(fast) is not type(stock)
     assert isinstance(fast, type(stock)) and type(fast).__name__ == type(stock).__name__
-    assert accelerate(fast) is fast and type(accelerate(fast)).__mro__.count(metaworld_fast.FastEnv) == 1
+    assert accelerate(fast) is fast and type(accelerate(fast)).__mro__.count(FastEnv) == 1
     (task,) = draw_tasks(stock, 1)
     drive(stock, fast, task, "expert", 5)
     stock, fast = pickle.loads(pickle.dumps(stock)), pickle.loads(pickle.dumps(fast))
-    assert isinstance(fast, metaworld_fast.FastEnv)
+    assert isinstance(fast, FastEnv)
     drive(stock, fast, task, "expert", 10)
     drive(copy.deepcopy(stock), copy.deepcopy(fast), task, "expert", 10)
 
@@ -263,18 +238,40 @@ def test_forgetting_resets_after_changing_the_model() -> None:
     drive(stock, fast, task, "expert", 20)
 
 
-def test_other_version_warns_once_and_leaves_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metaworld_fast, "version", lambda _: "3.2.0")
-    metaworld_fast._supported.cache_clear()
-    env = ALL_V3_ENVIRONMENTS["reach-v3"]()
+@pytest.mark.parametrize("package", list(VERIFIED))
+def test_other_versions_step_the_stock_way_and_say_so_once(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_stepping, "version", lambda name: "9.9.9" if name == package else VERIFIED[name])
+    fast_stepping._is_verified.cache_clear()
+    family = MetaWorldFamily("reach-v3", fast=True)
+    sentence = f"fast stepping was not verified with {package} 9.9.9 .verified: {VERIFIED[package]}., so Meta-World"
     try:
-        with pytest.warns(UserWarning, match="found 3.2.0"):
-            assert type(accelerate(env)) is ALL_V3_ENVIRONMENTS["reach-v3"]
+        with pytest.warns(StockSteppingWarning, match=sentence) as warned:
+            environment = family.make_environment()
+        assert len([w for w in warned if w.category is StockSteppingWarning]) == 1
+        assert type(environment.sawyer) is ALL_V3_ENVIRONMENTS["reach-v3"]
+        environment.reset(options={"task": family.sample_tasks(1, 0, "validation")[0]})
+        assert np.isfinite(environment.step(np.zeros(4))[0]).all()
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            accelerate(env)
+            warnings.simplefilter("error", StockSteppingWarning)
+            accelerate(environment.sawyer)
     finally:
-        metaworld_fast._supported.cache_clear()
+        fast_stepping._is_verified.cache_clear()
+
+
+def test_the_installed_versions_are_the_verified_ones() -> None:
+    """The other tests of this file would compare stock with stock."""
+    assert fast_stepping._is_verified()
+
+
+def test_nothing_of_fast_stepping_is_imported_while_it_is_off() -> None:
+    code = (
+        "import sys; from tasks.metaworld.family import MetaWorldFamily as F; "
+        "F('reach-v3', fast=False).make_environment(); "
+        "assert not [n for n in sys.modules if n.startswith('tasks.metaworld.fast')]; "
+        "F('reach-v3').make_environment(); assert 'tasks.metaworld.fast.rewards' in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_wrappers_are_refused() -> None:

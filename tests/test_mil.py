@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import probe
+from tasks import toy
 from wtl.core.episode import Context, Episode, Trajectory
 from wtl.core.task import Split
 from wtl.data.meta_batches import Batch, BatchConfig, MetaBatches, segments_of
@@ -18,14 +18,14 @@ from wtl.methods.mil import Mil, MilConfig
 from wtl.play.rollout import Demonstrator, Ending, Noise, roll_out
 
 SMALL = MilConfig(width=32, components=3, frames=12)
-SPEC = probe.ProbeFamily("probe-red").spec
+SPEC = toy.ToyFamily("probe-red").spec
 
 
 def watch(split: Split, count: int) -> list[Episode]:
     """Demonstrations of `count` tasks of each family and of the same goals from another start."""
     episodes = []
-    for name in probe.COLOURS:
-        family = probe.ProbeFamily(name)
+    for name in toy.COLOURS:
+        family = toy.ToyFamily(name)
         tasks = family.sample_tasks(count, 0, split)
         tasks += tuple(family.with_other_start(task, i) for i, task in enumerate(tasks))
         environments = [family.make_environment() for _ in tasks]

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tasks.probe import PLACES, ProbeFamily
+from tasks.toy import CANDIDATES, ToyFamily
 from wtl.core.episode import Context, Episode, Trajectory
 from wtl.core.task import ObservationLayout, Task
 from wtl.methods.nearest import NearestConfig, NearestNeighbour, relative_features
 from wtl.play.rollout import Actor, Demonstrator, Ending, Improver, roll_out
 
-FAMILY = ProbeFamily("probe-blue")
+FAMILY = ToyFamily("probe-blue")
 ENDING = Ending(FAMILY.spec.horizon_steps)
 LINE = ObservationLayout(size=3, dimensions=1, points=(0, 1), scalars=(2,))
 """A hand, an object and a gripper on a line."""
@@ -37,7 +37,7 @@ def actions_at(actor: Actor, observations: list[list[float]]) -> list[float]:
 def test_replays_exactly_in_a_shifted_world(index: int) -> None:
     task = FAMILY.sample_tasks(5, 0, "train")[index]
     demonstration = play(task, Demonstrator()).trajectory
-    shift = np.tile([0.7, -1.3], 1 + 2 * PLACES)
+    shift = np.tile([0.7, -1.3], 1 + 2 * CANDIDATES)
     places = np.array(task.parameters[:-1]) + shift
     moved = replace(task, name="moved", parameters=(*(float(x) for x in places), task.parameters[-1]))
     improver: Improver = NearestNeighbour(FAMILY.spec.layout)

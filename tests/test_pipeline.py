@@ -78,7 +78,7 @@ def test_what_a_stage_makes_does_not_depend_on_what_ran_before_it(probe_run: Pro
 
 
 def test_one_network_for_all_attempts_and_evaluated_again_without_training(tmp_path: Path) -> None:
-    shared = load_config("probe", tiny(tmp_path / "run", "retrial.shared=true"))
+    shared = load_config("toy", tiny(tmp_path / "run", "retrial.shared=true"))
     run_everything(shared)
     operator = Plan(shared).operator(2)
     assert operator.trial == operator.retrial == tmp_path / "run" / "retrial-1" / "policy"
@@ -88,7 +88,7 @@ def test_one_network_for_all_attempts_and_evaluated_again_without_training(tmp_p
     assert sources == {attempt: {"shared"} for attempt in range(3)}
 
     again = tiny(tmp_path / "again", f"trained={operator.trial}", "demonstrations.splits=[test]")
-    run_everything(load_config("probe", again))
+    run_everything(load_config("toy", again))
     assert not (tmp_path / "again" / "trial").exists()
     one, other = (
         [r for r in read_results(tmp_path / name / "evaluation" / "episodes.csv") if r.method == "wtl"]
@@ -105,7 +105,7 @@ FOLLOWING = [
 
 
 def test_an_operator_that_follows_has_no_trial_policy_and_is_one_for_all_attempts(tmp_path: Path) -> None:
-    config = load_config("probe", tiny(tmp_path / "run", *FOLLOWING))
+    config = load_config("toy", tiny(tmp_path / "run", *FOLLOWING))
     run_everything(config)
     plan = Plan(config)
     assert not plan.trial.directory.exists() and plan.operator(2).trial == plan.operator(2).retrial
@@ -159,9 +159,9 @@ def outcome(rows: tuple[EpisodeResult, ...], method: str, control: str, attempt:
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[EpisodeResult, ...]:
-    """configs/probe.yaml as it is, and what its evaluation found."""
+    """configs/toy.yaml as it is, and what its evaluation found."""
     root = tmp_path_factory.mktemp("learned") / "run"
-    subprocess.run(wtl("run", "probe", f"directory={root}"), check=True, timeout=1500)
+    subprocess.run(wtl("run", "toy", f"directory={root}"), check=True, timeout=1500)
     return read_results(root / "evaluation" / "episodes.csv")
 
 
@@ -233,7 +233,7 @@ main()
 
 def killed_in(stage: str, root: Path) -> bool:
     """Start the run, or go on with it, in a process group of its own that is killed in this stage."""
-    command = [sys.executable, "-c", KILLER, stage, "run", "probe", *RESUMABLE, f"directory={root}"]
+    command = [sys.executable, "-c", KILLER, stage, "run", "toy", *RESUMABLE, f"directory={root}"]
     done = subprocess.run(command, start_new_session=True, capture_output=True, timeout=600)
     begun, finished = ((root / stage / name).is_file() for name in ("settings.json", "manifest.json"))
     return done.returncode == -signal.SIGKILL and begun and not finished
@@ -253,10 +253,10 @@ RESUMABLE = [
 @pytest.mark.timeout(1800)
 def test_kill_nine_in_each_stage_changes_nothing_in_the_end(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(wtl("run", "probe", *RESUMABLE, f"directory={whole}"), check=True, capture_output=True, timeout=600)
+    subprocess.run(wtl("run", "toy", *RESUMABLE, f"directory={whole}"), check=True, capture_output=True, timeout=600)
     for stage in STAGES:
         assert killed_in(stage, broken), stage
-    subprocess.run(wtl("run", "probe", *RESUMABLE, f"directory={broken}"), check=True, capture_output=True, timeout=600)
+    subprocess.run(wtl("run", "toy", *RESUMABLE, f"directory={broken}"), check=True, capture_output=True, timeout=600)
     for name in ("evaluation/episodes.csv", "evaluation/entries.json", "report.json"):
         assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
     for stage in STAGES[1:-1]:

@@ -60,10 +60,6 @@ class LineFamily:
         self.tape.append(("expert", environment.task))
         return np.full(3, 0.25)
 
-    def simulation_state(self, environment: Any) -> np.ndarray:
-        self.tape.append(("state", environment.task))
-        return np.array([float(environment.step_number)])
-
 
 class Player:
     """A fixed action, and a note of every call."""
@@ -97,13 +93,13 @@ def test_the_order_of_events() -> None:
         observer=lambda row, environment: observed.append((row, environment.step_number)),  # type: ignore[attr-defined]
     )  # fmt: skip
     assert tape == [
-        ("reset", "t0"), ("state", "t0"), ("goal", "t0"),
-        ("reset", "t1"), ("state", "t1"), ("goal", "t1"),
+        ("reset", "t0"), ("goal", "t0"),
+        ("reset", "t1"), ("goal", "t1"),
         # All rows in step: labels of the states that the actor sees, one call of the policy, then the steps.
         ("expert", "t0"), ("expert", "t1"), ("act", "0", "1"),
-        ("step", "t0"), ("state", "t0"), ("step", "t1"), ("state", "t1"),
+        ("step", "t0"), ("step", "t1"),
         # Row 0 has ended, row 1 is not cut.
-        ("expert", "t1"), ("act", "1"), ("step", "t1"), ("state", "t1"),
+        ("expert", "t1"), ("act", "1"), ("step", "t1"),
     ]  # fmt: skip
     assert observed == [(0, 0), (1, 0), (0, 1), (1, 1), (1, 2)]
 
@@ -116,7 +112,6 @@ def test_an_episode_holds_each_step_with_its_outcome() -> None:
     assert t.successes.tolist() == [False, True] + [False] * 5
     np.testing.assert_array_equal(t.actions, np.full((7, 3), 0.5))
     np.testing.assert_array_equal(episode.expert_actions, np.full((7, 3), 0.25))
-    np.testing.assert_array_equal(episode.states[:, 0], range(8))
     np.testing.assert_array_equal(episode.goal, [1, 1])
     assert (episode.role, episode.attempt, episode.source, episode.seed) == ("trial", 1, "me", 0)
 

@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from tasks.metaworld import MetaWorldFamily
+from tasks.metaworld.family import MetaWorldFamily
 from wtl.methods.quiet import learn2learn
 
 # learn2learn: tasks are drawn from Python's global generator, so seeding it makes a draw repeatable.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import PROBE, make_task
 
-from wtl.core.task import ObservationLayout, TaskDistribution
+from wtl.core.task import FamilySpec, ObservationLayout, TaskDistribution
 
 
 def test_a_layout_names_each_number_once() -> None:
@@ -20,7 +22,7 @@ def test_a_layout_names_each_number_once() -> None:
 
 
 @given(st.permutations(range(4)), st.integers(1, 3))
-def test_places_and_numbers_may_stand_in_any_order(order: list[int], dimensions: int) -> None:
+def test_positions_and_numbers_may_stand_in_any_order(order: list[int], dimensions: int) -> None:
     starts, position, scalars = [], 0, []
     for kind in order:
         if kind < 2:
@@ -60,3 +62,54 @@ def test_a_task_of_a_family_that_is_not_there() -> None:
     message = re.escape("task beta/0 is of family beta, which is not in the distribution")
     with pytest.raises(ValueError, match=message):
         TaskDistribution(FAMILY, (make_task("beta/0", "beta"),), (), ())
+
+
+# Families of one distribution.
+
+SPEC = FamilySpec("alpha", ObservationLayout(3, 2, (0,), (2,)), 2, 10, 2, True, 1.0)
+
+
+@dataclass(frozen=True)
+class SpecOnly:
+    """A family of which nothing but its spec is asked."""
+
+    spec: FamilySpec
+
+
+def distribution_of(*specs: FamilySpec, **settings: Any) -> TaskDistribution:
+    families: Any = {spec.name: SpecOnly(spec) for spec in specs}
+    return TaskDistribution(families, (), (), (), **settings)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"layout": ObservationLayout(2, 2, (0,))}, "share their layout: alpha has ObservationLayout"),
+        ({"action_size": 3}, "share their action_size: alpha has 2, beta has 3"),
+        ({"goal_size": 3}, "share their goal_size: alpha has 2, beta has 3"),
+        ({"reward_scale": 10.0}, "share their reward_scale: alpha has 1.0, beta has 10.0"),
+    ],
+)
+def test_families_of_different_sizes_are_refused(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        distribution_of(SPEC, replace(SPEC, name="beta", **change))
+
+
+def test_families_may_differ_in_everything_else() -> None:
+    other = replace(SPEC, name="beta", horizon_steps=20, hidden_goal=False, weight=4, gripper_index=1)
+    assert list(distribution_of(SPEC, other).families) == ["alpha", "beta"]
+
+
+def test_hidden_goals_weigh_more_where_that_is_asked_for() -> None:
+    specs = SPEC, replace(SPEC, name="beta", hidden_goal=False, weight=4)
+    assert distribution_of(*specs).weights == {"alpha": 1, "beta": 4}
+    assert distribution_of(*specs, hidden_goal_weight=3).weights == {"alpha": 3, "beta": 4}
+
+
+def test_the_gripper_is_named_where_there_is_one() -> None:
+    from tasks.metaworld.family import LAYOUT, MetaWorldFamily
+    from tasks.procedural.family import ProceduralFamily
+
+    assert FIRST.spec.gripper_index is None
+    assert MetaWorldFamily("reach-v3").spec.gripper_index == 3
+    assert ProceduralFamily("procedural-0001", LAYOUT).spec.gripper_index == 3

@@ -54,7 +54,7 @@ def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatc
         choose_device("auto", Team(4, 3, 3, 4))
 
 
-@pytest.mark.parametrize("command", ["run probe", "collect-demos probe", "evaluate probe", "report nowhere", "tasks"])
+@pytest.mark.parametrize("command", ["run toy", "collect-demos toy", "evaluate toy", "report nowhere", "tasks"])
 def test_other_commands_are_for_one_process(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -198,7 +198,7 @@ def test_torchrun_trains_every_method_as_one_process_does(probe_run: ProbeRun, t
     phases = ("trial", "retrial", "cloning", "mil")
     more = [f"{phase}.train.micro_batches=2" for phase in phases] + ["retrial.train.batch.no_demonstration=0.5"]
     arguments = {name: tiny(tmp_path / name, *more) for name in ("one", "two")}
-    alone = Pipeline(load_config("probe", arguments["one"]))
+    alone = Pipeline(load_config("toy", arguments["one"]))
     alone.train_trial()
     alone.collect_trials(0)
     for command in ("train-trial", "train-retrial", "train-baselines"):
@@ -206,7 +206,7 @@ def test_torchrun_trains_every_method_as_one_process_does(probe_run: ProbeRun, t
             for stage in ("trial", "trials-0"):
                 shutil.copytree(tmp_path / "one" / stage, tmp_path / "two" / stage, dirs_exist_ok=True)
         getattr(alone, command.replace("-", "_"))()
-        done = torchrun("-m", "wtl", command, "probe", *arguments["two"])
+        done = torchrun("-m", "wtl", command, "toy", *arguments["two"])
         assert done.returncode == 0, done.stderr
         for stage in {"train-trial": ["trial"], "train-retrial": ["retrial-0"]}.get(command, ["cloning", "mil"]):
             assert_same_curve(tmp_path / "two" / stage, tmp_path / "one" / stage)
@@ -216,10 +216,10 @@ def test_torchrun_trains_every_method_as_one_process_does(probe_run: ProbeRun, t
 @pytest.mark.slow
 def test_a_mistake_of_a_team_is_said_once(probe_run: ProbeRun, tmp_path: Path) -> None:
     shutil.copytree(probe_run.root / "demos", tmp_path / "demos")
-    done = torchrun("-m", "wtl", "train-trial", "probe", *tiny(tmp_path))
+    done = torchrun("-m", "wtl", "train-trial", "toy", *tiny(tmp_path))
     assert done.returncode != 0
     assert done.stderr.count("train.micro_batches is 1, which 2 processes cannot share evenly") == 1
     assert "Traceback" not in done.stderr.split("ChildFailedError")[0].split("torch/distributed")[0]
     assert not (tmp_path / "trial").exists()
-    done = torchrun("-m", "wtl", "collect-demos", "probe", *tiny(tmp_path))
+    done = torchrun("-m", "wtl", "collect-demos", "toy", *tiny(tmp_path))
     assert done.returncode != 0 and done.stderr.count("is for one process, and 2 were started") == 1

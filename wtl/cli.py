@@ -177,7 +177,8 @@ def list_tasks() -> None:
     """Families, benchmark splits, and which families hide their goal."""
     from rich.table import Table
 
-    from tasks import probe, splits
+    from tasks import toy
+    from tasks.metaworld import splits
 
     table = Table("family", "goal", *splits.BENCHMARKS, title="Meta-World families (ML1: any of them, train and test)")
     for family in splits.ALL_FAMILIES:
@@ -188,7 +189,7 @@ def list_tasks() -> None:
         table.add_row(family, "hidden" if family in splits.HIDDEN_GOAL else "visible", *marks)
     out = Console()
     out.print(table)
-    out.print(f"probe: {', '.join(probe.COLOURS)} (the goal is one of {2 * probe.PLACES} visible places)")
+    out.print(f"toy: {', '.join(toy.COLOURS)} (the goal is one of {2 * toy.CANDIDATES} visible candidates)")
 
 
 @contextlib.contextmanager

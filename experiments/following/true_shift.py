@@ -55,11 +55,11 @@ def units(plan: Plan, split: str, count: int, way: str) -> list[Unit]:
     for name, family in plan.distribution.families.items():
         tasks = [t for t in plan.distribution.split(split) if t.family == name and t.name in own][:count]  # type: ignore[arg-type]
         sessions, shifts = [], []
-        for task in tasks if not name.startswith("sketch") else []:
+        for task in tasks if not name.startswith("procedural-") else []:
             truth = store.episode(own[task.name])
             shown = truth if way == "same" else shelf.choose(task, 1, seed_for(7, task.name))[0]
             assert shown is not None
-            seen = family.spec.layout.places(truth.trajectory.observations[0] - shown.trajectory.observations[0])
+            seen = family.spec.layout.positions(truth.trajectory.observations[0] - shown.trajectory.observations[0])
             shift = {"start": seen[1], "true": truth.goal - shown.goal}.get(way, np.zeros(len(shown.goal)))
             sessions.append(Session(task, shown.trajectory, shown.task.name, seed_for(7, task.name)))
             shifts.append(np.asarray(shift, np.float64)[None])

@@ -16,11 +16,11 @@ done
 .venv/bin/wtl report runs/ml10 runs/ml10-1 runs/ml10-2 --markdown
 
 # The same without made-up families.
-.venv/bin/wtl run ml10 tasks.sketches=0 trials.first_round_tasks=null "evaluation.baselines=[]" directory=runs/ml10-without
+.venv/bin/wtl run ml10 tasks.procedural_families=0 trials.first_round_tasks=null "evaluation.baselines=[]" directory=runs/ml10-without
 cp runs/ml10-without/evaluation/episodes.csv $here/without.csv
 
 # Both on the 30 of ML45's training families that ML10 has neither for training nor for the test.
-others=$(.venv/bin/python -c "from tasks.splits import *
+others=$(.venv/bin/python -c "from tasks.metaworld.splits import *
 print(','.join(family for family in ML45_TRAIN if family not in ML10_TRAIN + ML10_TEST))")
 for run in ml10 ml10-without; do
     .venv/bin/wtl evaluate pretrained "trained=runs/$run/retrial-0/policy" tasks.benchmark=custom "tasks.train=[reach-v3]" \

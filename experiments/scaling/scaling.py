@@ -18,9 +18,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.splits import ML45_TEST, ML45_TRAIN
-from wtl.analysis.episodes import main_rows, success_rates
-from wtl.analysis.report import load_run
+from tasks.metaworld.splits import ML45_TEST, ML45_TRAIN
+from wtl.analysis.report import load_run, point
+from wtl.analysis.results import by_attempt, main_rows
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
 
@@ -42,11 +42,13 @@ def points(run: Path) -> list[dict[str, object]]:
     policy = load_policy(plan.operator(plan.config.retrial.rounds).trial)
     about = {
         "run": run.name,
-        "families": sum(not name.startswith("sketch") for name in {task.family for task in plan.distribution.train}),
+        "families": sum(
+            not name.startswith("procedural-") for name in {task.family for task in plan.distribution.train}
+        ),
         "parameters": sum(p.numel() for p in policy.network.parameters()),  # type: ignore[attr-defined]
         "seed": plan.config.seed,
     }
-    return [about | point for point in success_rates(main_rows(load_run(run).rows)).to_dict("records")]
+    return [about | point(attempt, rows) for attempt, rows in by_attempt(main_rows(load_run(run).rows)).items()]
 
 
 def draw(axes: Axes, rows: list[dict[str, str]], by: str) -> None:

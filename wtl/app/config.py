@@ -31,12 +31,13 @@ PRETRAINED = PACKAGE / "pretrained"
 
 @dataclass(frozen=True)
 class TasksConfig:
-    """Which families, and how many of their tasks."""
+    """Which task families there are, and how many tasks of each."""
 
     benchmark: str = "ML1"
-    """A name registered in `tasks/__init__.py`."""
+    """`toy`, `ML1`, `ML10`, `ML25`, `ML45`, `custom`, the name of an entry point in the group `wtl.tasks`, or a
+    function of one's own as `package.module:function` (see `tasks/__init__.py`)."""
     family: str = "reach-v3"
-    """The family of ML1."""
+    """The one family of ML1."""
     train: tuple[str, ...] = ()
     """Training families of a custom split."""
     test: tuple[str, ...] = ()
@@ -48,27 +49,36 @@ class TasksConfig:
     validation_goals_per_family: int = 10
     """New goals of the training families, to watch training and to choose by; never the test goals."""
     test_goals_per_family: int = 50
-    """Test goals."""
+    """Test goals, at most 50 on Meta-World."""
     goals_per_start: int = 1
     """Fresh goals that share one start, so that the start cannot be memorised as the name of the goal."""
-    sketches: int = 0
-    """Made-up families (`tasks/sketches.py`) beside Meta-World's in training, as many again by weight."""
-    tasks_per_sketch: int = 4
+    procedural_families: int = 0
+    """Procedurally generated families (`tasks/procedural/`) beside Meta-World's in training, where Meta-World's
+    together weigh as much as they do."""
+    tasks_per_procedural_family: int = 4
     """Training tasks of each of them."""
+    hidden_goal_weight: int = 1
+    """How many families a family with a hidden goal counts as in training: where trials are shared out among
+    families, and where training batches draw them."""
     fast: bool = True
-    """Accelerated stepping, bit-identical to stock."""
+    """Accelerated stepping of Meta-World, bit-identical to its own; false steps the stock way."""
     reward_version: Literal["v1", "v2"] = "v2"
-    """Meta-World's reward functions."""
+    """Meta-World's reward functions; published scores differ by tens of points between the two."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Settings of a benchmark of one's own, handed to its function as they are."""
 
     def __post_init__(self) -> None:
         for name in ("goals_per_family", "validation_goals_per_family", "test_goals_per_family"):
             if getattr(self, name) < 2:
                 # A demonstration is never of the identical task, so one task alone has none.
                 raise ValueError(f"tasks.{name} must be at least 2, got {getattr(self, name)}")
-        if self.sketches and self.tasks_per_sketch < 2:
-            raise ValueError(f"tasks.tasks_per_sketch must be at least 2, got {self.tasks_per_sketch}")
-        if self.goals_per_start < 1:
-            raise ValueError(f"tasks.goals_per_start must be at least 1, got {self.goals_per_start}")
+        if self.procedural_families and self.tasks_per_procedural_family < 2:
+            raise ValueError(
+                f"tasks.tasks_per_procedural_family must be at least 2, got {self.tasks_per_procedural_family}"
+            )
+        for name in ("goals_per_start", "hidden_goal_weight"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"tasks.{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

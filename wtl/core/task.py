@@ -1,15 +1,15 @@
-"""What there is to solve: tasks, families of tasks, and how they are split.
+"""This module defines what there is to solve: tasks, families of tasks, and how tasks are split.
 
 A family is one environment with one kind of goal; a task is a family with its hidden parameters
-fixed. Only demonstrators and expert labels may read `Task.parameters`: what a policy sees is a
-`wtl.core.episode.Trajectory`, which has no room for them. Source: arXiv 1906.03352.
+fixed. It says nothing about learning. Trap: only experts may read `Task.parameters`; a policy sees a
+`wtl.core.episode.Trajectory`, which has no room for them. Source: arXiv 1906.03352, section 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import gymnasium
 import numpy as np
@@ -20,20 +20,20 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class ObservationLayout:
-    """Which numbers of an observation are places in the world and which are not."""
+    """A layout says which numbers of an observation are positions in the world and which are not."""
 
     size: int
     """O, the length of one observation."""
     dimensions: int
-    """Coordinates of one place: 3 on Meta-World, 2 in the plane."""
+    """D, the coordinates of one position: 3 on Meta-World, 2 in the plane."""
     points: tuple[int, ...]
-    """Index of the first coordinate of each place; the first place is the learner's hand.
-    A place whose coordinates are all zero is absent."""
+    """Index of the first coordinate of each of the P positions; the first position is the hand's.
+    A position whose coordinates are all zero is absent."""
     scalars: tuple[int, ...] = ()
     """Indices of the numbers that are not coordinates (gripper opening, quaternions)."""
     hand_step: float = 0.0
-    """How far an action of 1 along an axis moves the hand in one step, in the units of places, if the first numbers of
-    an action are the hand's motion along the axes; 0 if they are not."""
+    """The distance by which an action of 1 along an axis moves the hand in one step, in the unit of the positions.
+    It presumes that the first D numbers of an action move the hand along the axes; 0 says that they do not."""
 
     def __post_init__(self) -> None:
         covered = [p + d for p in self.points for d in range(self.dimensions)] + list(self.scalars)
@@ -43,13 +43,13 @@ class ObservationLayout:
             )
 
     def positions(self, observations: np.ndarray) -> np.ndarray:
-        """(..., O) -> (..., P, D), the hand first."""
+        """The result holds the positions (..., P, D) of observations (..., O), the hand first."""
         return np.stack([observations[..., p : p + self.dimensions] for p in self.points], axis=-2)
 
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """What every task of a family has in common."""
+    """A spec holds what every task of a family has in common."""
 
     name: str
     layout: ObservationLayout
@@ -63,66 +63,82 @@ class FamilySpec:
     """True where nothing visible at the start gives the goal away."""
     reward_scale: float
     """The largest reward of one step; rewards are divided by it before a network reads them."""
-    gripper_index: int | None = None
-    """Index of the action number that opens and closes a gripper; exploration noise never touches it."""
     weight: int = 1
-    """How often it counts where families are drawn: more for the few that matter among many made up for training."""
+    """How many families it counts as where families share something out: more for the few that matter among many
+    that were made for training."""
+    gripper_index: int | None = None
+    """Index of the action number that opens and closes a gripper; exploration noise never touches it, because noise
+    would break grasps. None where there is no gripper."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One family with its hidden parameters fixed."""
+    """A task is one family with its hidden parameters fixed."""
 
     family: str
     split: Split
     name: str
     """Unique, for instance `reach-v3/test/17`."""
     parameters: tuple[float, ...]
-    """The hidden numbers (`rand_vec` on Meta-World). Never shown to a policy."""
+    """The hidden numbers (`rand_vec` on Meta-World). They are never shown to a policy."""
     goal_name: str
     """Tasks of a family with the same goal name have the same hidden goal."""
 
 
 class TaskFamily(Protocol):
-    """A source of tasks. Implementations must be picklable: workers build their own environments."""
+    """A family is a source of tasks. Implementations must be picklable: workers build their own environments."""
 
     @property
     def spec(self) -> FamilySpec:
-        """Sizes, horizon and what is hidden."""
+        """The spec holds the sizes, the horizon and whether the goal is hidden."""
         ...
 
     def make_environment(self, render: bool = False) -> gymnasium.Env[Any, Any]:
-        """A gymnasium environment; `reset(options={"task": task})` chooses the task and
-        `info["success"]` of each step tells whether it is solved now."""
+        """The result is a new gymnasium environment; with `render` it can draw pictures.
+
+        `reset(options={"task": task})` chooses the task, `info["success"]` of each step says whether the task is
+        solved now, and an episode ends where a step returns terminated or truncated. Observations (O,) are the
+        caller's to keep: the environment never changes an array that it has returned.
+        """
         ...
 
     def sample_tasks(self, count: int, seed: int, split: Split) -> tuple[Task, ...]:
-        """`count` tasks of a split, the same for the same arguments."""
+        """The result holds `count` tasks of a split, the same for the same arguments."""
         ...
 
     def with_other_start(self, task: Task, seed: int) -> Task:
-        """A task with the same hidden goal and another start. Raises ValueError if there is none."""
+        """The result is a task with the same hidden goal and another start. Raises ValueError if there is none."""
         ...
 
     def goal(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """(G,) where the expert goes, in world coordinates; hidden from policies."""
+        """The result (G,) is where the expert goes, in world coordinates; it is hidden from policies."""
         ...
 
     def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """(A,) what the expert, who sees the goal, does in the present state; within [-1, 1]."""
+        """The result (A,), within [-1, 1], is what the expert, who sees the goal, does in the present state.
+
+        A family without an expert returns NaN.
+        """
         ...
+
+
+SHARED_SIZES = ("layout", "action_size", "goal_size", "reward_scale")
+"""The fields of `FamilySpec` in which all families of a distribution agree, because one network reads all of them."""
 
 
 @dataclass(frozen=True)
 class TaskDistribution:
-    """Families and their tasks by split; no task stands in two splits."""
+    """A distribution holds families and their tasks by split; no task stands in two splits."""
 
     families: Mapping[str, TaskFamily]
     train: tuple[Task, ...]
     validation: tuple[Task, ...]
     test: tuple[Task, ...]
+    hidden_goal_weight: int = 1
+    """How many families a family with a hidden goal counts as, on top of its own `FamilySpec.weight`."""
 
     def __post_init__(self) -> None:
+        self._check_sizes()
         seen: dict[tuple[str, tuple[float, ...]], str] = {}
         for task in (*self.train, *self.validation, *self.test):
             if task.family not in self.families:
@@ -132,18 +148,52 @@ class TaskDistribution:
                 raise ValueError(f"tasks {seen[key]} and {task.name} are the same; splits must be disjoint")
             seen[key] = task.name
 
-    def weights(self, hidden_goal_weight: int = 1) -> dict[str, int]:
-        """As how many families each counts where families share something out."""
+    def _check_sizes(self) -> None:
+        specs = [family.spec for family in self.families.values()]
+        for spec in specs[1:]:
+            for name in SHARED_SIZES:
+                first, other = getattr(specs[0], name), getattr(spec, name)
+                if first != other:
+                    raise ValueError(
+                        f"families of a distribution share their {name}: {specs[0].name} has {first}, "
+                        f"{spec.name} has {other}"
+                    )
+
+    @classmethod
+    def sampled(
+        cls,
+        families: Mapping[str, TaskFamily],
+        *,
+        seed: int,
+        goals_per_family: int,
+        validation_goals_per_family: int,
+        test_goals_per_family: int,
+    ) -> Self:
+        """The result holds so many tasks of every family in each split, as `TaskFamily.sample_tasks` draws them."""
+
+        def tasks(count: int, split: Split) -> tuple[Task, ...]:
+            return tuple(task for family in families.values() for task in family.sample_tasks(count, seed, split))
+
+        return cls(
+            families,
+            tasks(goals_per_family, "train"),
+            tasks(validation_goals_per_family, "validation"),
+            tasks(test_goals_per_family, "test"),
+        )
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """The weights say how many families each family counts as where families share something out."""
+        specs = {name: family.spec for name, family in self.families.items()}
         return {
-            name: family.spec.weight * (hidden_goal_weight if family.spec.hidden_goal else 1)
-            for name, family in self.families.items()
+            name: spec.weight * (self.hidden_goal_weight if spec.hidden_goal else 1) for name, spec in specs.items()
         }
 
     def split(self, name: Split) -> tuple[Task, ...]:
-        """The tasks of one split."""
+        """The result holds the tasks of one split."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
     @property
     def spec(self) -> FamilySpec:
-        """The spec of the first family; all families of a distribution share their sizes."""
+        """The spec is that of the first family; all families of a distribution share their sizes."""
         return next(iter(self.families.values())).spec

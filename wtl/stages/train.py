@@ -92,5 +92,5 @@ class FitStage:
             self.distribution.spec,
             regime=self.regime,
             seed=seed_for(self.seed, "batches", self.label, split),
-            weights=self.distribution.weights(),
+            weights=self.distribution.weights,
         )

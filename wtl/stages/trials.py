@@ -108,7 +108,7 @@ class TrialStage:
         for split in ("train", "validation"):
             tasks = self.distribution.split(split)
             if split == "train":
-                tasks = spread_tasks(tasks, limit, self.distribution.weights(), self.seed, self.round_number)
+                tasks = spread_tasks(tasks, limit, self.distribution.weights, self.seed, self.round_number)
             for task in tasks:
                 for copy in range(self.config.per_task):
                     own = seed_for(self.seed, "trial", task.name, self.round_number, copy)

@@ -28,7 +28,6 @@ _float64 = np.float64
 _ndarray = np.ndarray
 _DOUBLE = np.dtype(np.float64)
 _LONG_TAIL = float(np.sqrt(1 / 0.1 - 1))
-_NAN = float("nan")
 _GAUSSIAN = float(np.sqrt(-2 * np.log(0.1)))
 
 
@@ -283,7 +282,7 @@ _PRIMITIVES: dict[str, Any] = {
 _UNTRANSLATED = ("__init__", "reset_model", "_reset_hand", "_set_obj_xyz", "_get_obs_dict", "model_name")
 
 
-def translated(family: type, fast: type, rewards: bool = True) -> dict[str, Any]:
+def translated(family: type, fast: type) -> dict[str, Any]:
     """The functions of ``family`` that run at every step, as members for its fast subclass ``fast``.
 
     Only Meta-World's own functions: what a user's subclass overrides stays as the user wrote it.
@@ -301,8 +300,6 @@ def translated(family: type, fast: type, rewards: bool = True) -> dict[str, Any]
             members[name] = staticmethod(_translate(member.__func__, owner, fast))
         elif isinstance(member, FunctionType):
             members[name] = _translate(_undecorated(member), owner, fast)
-    if not rewards and "evaluate_state" in members:
-        members["evaluate_state"] = success_only(family, members["evaluate_state"])
     return members
 
 
@@ -324,125 +321,3 @@ def _translate(function: Any, family: type, fast: type) -> FunctionType:
     copy = FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
-
-
-Success = Callable[[Any, Any], Any]
-"""A family's success flag of reward version v2 from the environment and its (39,) observation."""
-
-
-def _near(radius: float | None = None, scale: Any = None, offset: Any = None) -> Success:
-    """The object within ``radius`` metres of the goal; None for the family's own ``TARGET_RADIUS``."""
-
-    def success(env: Any, obs: Any) -> bool:
-        error = (obs[4:7] if offset is None else obs[4:7] + offset) - env._target_pos
-        return bool(
-            norm(error if scale is None else error * scale) <= (env.TARGET_RADIUS if radius is None else radius)
-        )
-
-    return success
-
-
-def _near_along(axis: int, radius: float | None = None) -> Success:
-    """The object within ``radius`` metres of the goal along one axis."""
-
-    def success(env: Any, obs: Any) -> bool:
-        return bool(abs(env._target_pos[axis] - obs[4 + axis]) <= (env.TARGET_RADIUS if radius is None else radius))
-
-    return success
-
-
-def _assembled(env: Any, obs: Any) -> bool:
-    error = env._target_pos - env._get_site_pos("RoundNut")
-    return bool(norm(error[:2]) < 0.02 and error[2] > 0.0)
-
-
-def _in_basket(env: Any, obs: Any) -> bool:
-    target = env._target_pos.copy()
-    target[2] = 0.3
-    return bool(norm((obs[4:7] - target) * np.array([1.0, 1.0, 2.0])) <= env.TARGET_RADIUS)
-
-
-def _peg_inside(env: Any, obs: Any) -> bool:
-    return bool(norm((env._get_site_pos("pegHead") - env._target_pos) * np.array([1.0, 2.0, 2.0])) <= 0.07)
-
-
-def _swept_into(env: Any, obs: Any) -> bool:
-    return bool(norm(obs[4:7] - np.array([env._target_pos[0], env._target_pos[1], obs[6]])) <= 0.05)
-
-
-def _lever_up(env: Any, obs: Any) -> bool:
-    angle = float(-env._fast_data.joint("LeverAxis").qpos.item())
-    return bool(abs(angle - np.pi / 2.0) <= np.pi / 24)
-
-
-def _reached(env: Any, obs: Any) -> bool:
-    return bool(norm(env.tcp_center - env._target_pos) <= 0.05)
-
-
-def _stick_pulled(env: Any, obs: Any) -> bool:
-    handle = obs[11:14]
-    near = norm(handle - env._target_pos) <= 0.12
-    return bool(near and env._stick_is_inserted(handle, env._get_site_pos("stick_end")))
-
-
-def _stick_pushed(env: Any, obs: Any) -> bool:
-    near = norm(obs[11:14] - env._target_pos) <= 0.12
-    return bool(near and obs[3] > 0 and obs[6] - 0.01 > env.stick_init_pos[2] and env.touching_main_object)
-
-
-SUCCESS: dict[str, Success] = {
-    "SawyerNutAssemblyEnvV3": _assembled,
-    "SawyerBasketballEnvV3": _in_basket,
-    "SawyerBinPickingEnvV3": _near(0.05),
-    "SawyerBoxCloseEnvV3": lambda env, obs: bool(norm(obs[4:7] - env._target_pos) < 0.08),
-    "SawyerButtonPressTopdownEnvV3": _near_along(2, 0.024),
-    "SawyerButtonPressTopdownWallEnvV3": _near_along(2, 0.024),
-    "SawyerButtonPressEnvV3": _near_along(1, 0.02),
-    "SawyerButtonPressWallEnvV3": _near_along(1, 0.03),
-    "SawyerCoffeeButtonEnvV3": _near_along(1, 0.02),
-    "SawyerCoffeePullEnvV3": _near(0.07),
-    "SawyerCoffeePushEnvV3": _near(0.07),
-    "SawyerDialTurnEnvV3": _near(),
-    "SawyerNutDisassembleEnvV3": lambda env, obs: bool(obs[6] > env._target_pos[2]),
-    "SawyerDoorCloseEnvV3": _near(0.08),
-    "SawyerDoorLockEnvV3": _near_along(2, 0.02),
-    "SawyerDoorUnlockEnvV3": _near_along(0, 0.02),
-    "SawyerDoorEnvV3": _near_along(0, 0.08),
-    "SawyerDrawerCloseEnvV3": lambda env, obs: bool(norm(obs[4:7] - env._target_pos) <= env.TARGET_RADIUS + 0.015),
-    "SawyerDrawerOpenEnvV3": _near(0.03),
-    "SawyerFaucetCloseEnvV3": _near(0.07),
-    "SawyerFaucetOpenEnvV3": _near(0.07, offset=np.array([-0.04, 0.0, 0.03])),
-    "SawyerHammerEnvV3": lambda env, obs: bool(env._fast_data.joint("NailSlideJoint").qpos > 0.09),
-    "SawyerHandInsertEnvV3": _near(0.05),
-    "SawyerHandlePressSideEnvV3": _near_along(2),
-    "SawyerHandlePressEnvV3": _near_along(2),
-    "SawyerHandlePullSideEnvV3": _near(0.08),
-    "SawyerHandlePullEnvV3": _near_along(2),
-    "SawyerLeverPullEnvV3": _lever_up,
-    "SawyerPegInsertionSideEnvV3": _peg_inside,
-    "SawyerPushEnvV3": _near(),
-    "SawyerReachEnvV3": _reached,
-    "SawyerReachWallEnvV3": _reached,
-    "SawyerStickPullEnvV3": _stick_pulled,
-    "SawyerStickPushEnvV3": _stick_pushed,
-    "SawyerSweepIntoGoalEnvV3": _swept_into,
-    "SawyerSweepEnvV3": _near(0.05),
-    "SawyerWindowOpenEnvV3": _near_along(0),
-    "SawyerWindowCloseEnvV3": _near_along(0),
-}
-"""By class; the others, all pick-and-place-like, succeed within 7 cm."""
-
-
-def success_only(family: type, evaluate: Any) -> Callable[[Any, Any, Any], tuple[float, dict[str, float]]]:
-    """An ``evaluate_state`` without a reward: NaN and ``{"success": 0.0 or 1.0}``.
-
-    The success of reward version v1 comes out of its reward function, so there it is computed and dropped.
-    """
-    flag = next((SUCCESS[base.__name__] for base in family.__mro__ if base.__name__ in SUCCESS), _near(0.07))
-
-    def evaluate_state(self: Any, obs: Any, action: Any) -> tuple[float, dict[str, float]]:
-        if self.reward_function_version == "v2":
-            return _NAN, {"success": float(flag(self, obs))}
-        return _NAN, {"success": float(evaluate(self, obs, action)[1]["success"])}
-
-    return evaluate_state

@@ -1,8 +1,8 @@
-"""How fast Meta-World's families step: stock, fast, without rewards, physics alone, and EnvPool where it is installed.
+"""This module measures how fast Meta-World's families step: stock, fast, physics alone, and EnvPool if installed.
 
-CPU time of this process (``time.process_time``), resets and policies not counted. All get the same actions and take
-turns in short blocks; each counts with its fastest block, because whatever else runs on the machine can only slow a
-block down. Half of the blocks are an expert's (contacts), half are random.
+It counts CPU time of this process (``time.process_time``), without resets and policies. All ways of stepping get the
+same actions and take turns in short blocks; each counts with its fastest block, because whatever else runs on the
+machine can only slow a block down. Half of the blocks are an expert's (contacts), half are random.
 
 Trap: EnvPool runs on a MuJoCo of its own (3.6) and cannot be given a goal, so its number is a speed to compare with and
 not a replacement. It steps 16 environments in a batch on one thread, so that its Python call costs little.
@@ -21,21 +21,18 @@ import mujoco
 import numpy as np
 from metaworld.policies import ENV_POLICY_MAP
 
-from tasks.metaworld import MetaWorldFamily
-from tasks.metaworld_fast import accelerate
+from tasks.metaworld.family import MetaWorldFamily
 
 ENVPOOL_ENVIRONMENTS = 16
 
 
 @dataclass(frozen=True)
 class StepRates:
-    """Steps per CPU second of one family."""
+    """The rates are steps per CPU second of one family."""
 
     family: str
     stock: float
     fast: float
-    without_rewards: float
-    """Fast, and success is computed but no reward (`accelerate(env, rewards=False)`)."""
     physics: float
     """MuJoCo's five `mj_step` and one `mj_forward` alone, with the controls of the same steps: the limit of everything
     that steps plainly. Fast can pass it, because it takes a step's first collisions from the step before."""
@@ -44,7 +41,7 @@ class StepRates:
 
 
 def has_envpool() -> bool:
-    """Whether the extra `envpool` is installed."""
+    """The result says whether the extra `envpool` is installed."""
     try:
         import envpool  # noqa: F401
     except ImportError:
@@ -53,7 +50,7 @@ def has_envpool() -> bool:
 
 
 def step_rates(family: str, steps: int, blocks: int) -> StepRates:
-    """Measure one family in `blocks` (an even number) blocks of `steps` (at most 500) steps."""
+    """The result is measured in `blocks` (an even number) blocks of `steps` (at most 500) steps."""
     [task] = MetaWorldFamily(family).sample_tasks(1, seed=1, split="train")
 
     def make(fast: bool) -> Any:
@@ -61,11 +58,7 @@ def step_rates(family: str, steps: int, blocks: int) -> StepRates:
         wrapped.reset(options={"task": task})
         return wrapped.sawyer
 
-    environments = {
-        "stock": make(fast=False),
-        "fast": make(fast=True),
-        "without_rewards": accelerate(make(fast=False), rewards=False),
-    }
+    environments = {"stock": make(fast=False), "fast": make(fast=True)}
     actions = _record_actions(environments["fast"], family, steps, blocks)
     runners: dict[str, Callable[[np.ndarray], float]] = {
         name: lambda block, environment=environment: _seconds_of_environment(environment, block)  # type: ignore[misc]
@@ -89,7 +82,7 @@ def step_rates(family: str, steps: int, blocks: int) -> StepRates:
 
 
 def _record_actions(environment: Any, family: str, steps: int, blocks: int) -> np.ndarray:
-    """Actions of (blocks, steps, 4), float64 in [-1, 1]: even blocks a noisy expert's, odd blocks random."""
+    """The result (blocks, steps, 4) float64 in [-1, 1] holds a noisy expert's actions in even blocks, random in odd."""
     rng = np.random.default_rng(0)
     policy = ENV_POLICY_MAP[family]()  # type: ignore[abstract]
     recorded = rng.uniform(-1, 1, (blocks, steps, 4))
@@ -113,7 +106,7 @@ def _seconds_of_environment(environment: Any, actions: Sequence[np.ndarray] | np
 
 
 def _seconds_of_physics(environment: Any, actions: np.ndarray) -> float:
-    """The same steps, with what each action does to the simulation worked out beforehand."""
+    """The result counts the same steps, with what each action does to the simulation worked out beforehand."""
     environment.reset()
     model, data = environment.model, environment.data
     controls = []
@@ -121,10 +114,10 @@ def _seconds_of_physics(environment: Any, actions: np.ndarray) -> float:
         environment.set_xyz_action(action[:3])
         controls.append((data.mocap_pos.copy(), data.mocap_quat.copy(), np.array([action[3], -action[3]])))
     environment.reset()
-    places, turns, grips = data.mocap_pos, data.mocap_quat, data.ctrl
+    position, quaternion, control = data.mocap_pos, data.mocap_quat, data.ctrl
     start = time.process_time()
-    for place, turn, grip in controls:
-        places[:], turns[:], grips[:] = place, turn, grip
+    for position_t, quaternion_t, control_t in controls:
+        position[:], quaternion[:], control[:] = position_t, quaternion_t, control_t
         mujoco.mj_step(model, data, nstep=environment.frame_skip)
         mujoco.mj_forward(model, data)
     return time.process_time() - start
@@ -138,7 +131,7 @@ def _make_pool(family: str) -> Any:
 
 
 def _seconds_of_pool(pool: Any, actions: np.ndarray) -> float:
-    """Of all environments of the pool together, which all do the same actions."""
+    """The result counts all environments of the pool together, which all do the same actions."""
     pool.reset()
     batches = np.repeat(actions[:, None], ENVPOOL_ENVIRONMENTS, axis=1)
     start = time.process_time()

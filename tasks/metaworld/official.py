@@ -1,4 +1,4 @@
-"""Meta-World's stock meta-learning evaluation, on environments built so that its numbers are not inflated.
+"""This module runs Meta-World's own meta-learning evaluation, with environments that do not inflate its numbers.
 
 It is the protocol of published meta-RL results: 10 adaptation episodes, then 3 evaluation episodes, of
 each sampled task. Trap: with several environments of one name it keeps the first episodes to *finish*,
@@ -16,14 +16,13 @@ import gymnasium
 import metaworld
 import metaworld.evaluation
 
-from tasks.metaworld_fast import accelerate
-from tasks.splits import ALL_FAMILIES, BENCHMARKS
+from tasks.metaworld.splits import ALL_FAMILIES, BENCHMARKS
 from wtl.play.official import OfficialAgent
 
 
 @dataclass(frozen=True)
 class OfficialResult:
-    """What Meta-World's evaluator says."""
+    """The result is what Meta-World's evaluator reports."""
 
     success: float
     """Mean over families, tasks and evaluation episodes."""
@@ -35,7 +34,9 @@ class OfficialResult:
 def official_environments(
     families: Sequence[str], seed: int, *, fast: bool = True, reward_version: str = "v2"
 ) -> gymnasium.vector.SyncVectorEnv:
-    """The test tasks of ML1 (one family) or of ML10, ML25, ML45 (its test families in order), one environment each.
+    """The result steps the test tasks of a benchmark, one environment a family.
+
+    `families` is one family (ML1), or the test families of ML10, ML25 or ML45 in their order.
 
     Raises:
         ValueError: the families are no benchmark's.
@@ -54,6 +55,8 @@ def official_environments(
     )
     assert isinstance(environments, gymnasium.vector.SyncVectorEnv)
     if fast:
+        from tasks.metaworld.fast import accelerate
+
         for environment in environments.envs:
             accelerate(environment.unwrapped)  # type: ignore[arg-type]
     return environments
@@ -70,7 +73,7 @@ def official_evaluation(
     fast: bool = True,
     reward_version: str = "v2",
 ) -> OfficialResult:
-    """Run `metalearning_evaluation` of Meta-World with its own defaults.
+    """The result is that of Meta-World's `metalearning_evaluation`, by default with its own defaults.
 
     Args:
         agent: with one environment a family, in this order.
