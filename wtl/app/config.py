@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from wtl.core.task import Regime
 from wtl.methods.checkpoint import method_name
-from wtl.methods.registry import find_method, known_methods
+from wtl.methods.registry import METHODS, find_method, known_methods
 from wtl.play.protocol import ProtocolConfig
 from wtl.stages.demonstrations import DemonstrationsConfig
 from wtl.stages.evaluate import EvaluationConfig
@@ -100,7 +100,7 @@ class RunConfig:
     for which `directory` must be on a file system that all nodes share. The outcome does not depend on it."""
     regime: Regime = "family"
     """What the demonstration shares with the task: `goal`, `family`, or there is `none`."""
-    method: str = "imitation"
+    method: str = METHODS[0].name
     """Whose curve is measured: a name of `wtl methods`, or package.module:SPEC."""
     checkpoint: str = ""
     """A trained method that is evaluated instead of training one: a folder, or the name of one that comes with the
