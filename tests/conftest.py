@@ -1,4 +1,4 @@
-"""What several test files share: one thread, and one tiny run of the probe from nothing to its report."""
+"""What several test files share: one thread, and one tiny run of the toy families from nothing to its report."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from wtl.app.plan import Plan
 
 torch.set_num_threads(1)
 
-PHASES = ("trial.train", "retrial.train", "retrial.later_train", "cloning.train", "mil.train")
-
+PHASES = ("imitation.trial", "imitation.retrial", "cloning", "mil")
+"""Sections of `methods` with a training."""
+SIZES = "{width: 16, heads: 2, encoder_layers: 1, reader_layers: 1, components: 2}"
+TRAINING = (
+    "{steps: 6, validate_every_steps: 3, checkpoint_every_steps: 3, log_every_steps: 2, validation_batches: 1, "
+    "warmup_steps: 1, batch: {contexts: 8, queries: 4}}"
+)
 TINY = (
     "executor=serial", "tasks={goals_per_family: 12, validation_goals_per_family: 3, test_goals_per_family: 4}",
     "demonstrations.unit_episodes=10", "trials.unit_episodes=10", "trials.later_round_tasks=8",
-    "trial.policy.network={width: 16, heads: 2, encoder_layers: 1, reader_layers: 1, components: 2}",
-    "retrial.policy.network={width: 16, heads: 2, encoder_layers: 1, reader_layers: 1, components: 2}",
-    "cloning.policy={width: 16, components: 2}", "mil.policy={width: 16, components: 2}",
-    *(
-        f"{phase}={{steps: 6, validate_every_steps: 3, checkpoint_every_steps: 3, log_every_steps: 2, "
-        "validation_batches: 1, warmup_steps: 1, batch: {contexts: 8, queries: 4, frames: 6}}"
-        for phase in PHASES
-    ),
+    f"methods.imitation.trial.network={SIZES}", f"methods.imitation.retrial.network={SIZES}",
+    "methods.cloning={width: 16, components: 2}", "methods.mil={width: 16, components: 2}",
+    *(f"methods.{phase}.train={TRAINING}" for phase in PHASES),
+    f"methods.imitation.retrial.later_train={TRAINING}",
     "evaluation.unit_entries=4", "evaluation.controls=[blind_retry, shuffled_trial, masked_reward]",
 )  # fmt: skip
 """Overrides of configs/toy.yaml: every stage, nothing learned, seconds."""
 
 
 def tiny(directory: Path, *overrides: str) -> list[str]:
-    """`key=value` arguments of a tiny run in a directory."""
+    """Return `key=value` arguments of a tiny run in a directory."""
     return [*TINY, f"directory={directory}", *overrides]
 
 
 @dataclass(frozen=True)
-class ProbeRun:
+class ToyRun:
     """A finished tiny run; tests read it and never write into it."""
 
     config: RunConfig
@@ -61,13 +62,13 @@ class ProbeRun:
 
 
 def run_everything(config: RunConfig) -> None:
-    """What `wtl run` does, without output."""
+    """Do what `wtl run` does, without output."""
     from wtl.app.present import present
 
     quiet = Console(quiet=True)
     pipeline = Pipeline(config, quiet)
     try:
-        pipeline.all_stages()
+        pipeline.run()
         present(pipeline.plan, quiet)
     finally:
         pipeline.close()
@@ -82,9 +83,9 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def probe_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProbeRun]:
-    """A tiny probe run, finished."""
-    arguments = tiny(tmp_path_factory.mktemp("probe") / "run")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyRun]:
+    """A tiny toy run, finished."""
+    arguments = tiny(tmp_path_factory.mktemp("toy") / "run")
     config = load_config("toy", arguments)
     run_everything(config)
-    yield ProbeRun(config, tuple(arguments))
+    yield ToyRun(config, tuple(arguments))

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from wtl.methods.nearest import NearestConfig, NearestNeighbour, relative_features
 
 from tasks.toy import CANDIDATES, ToyFamily
 from wtl.core.episode import Context, Episode, Trajectory
 from wtl.core.task import ObservationLayout, Task
-from wtl.methods.nearest import NearestConfig, NearestNeighbour, relative_features
 from wtl.play.rollout import Actor, Demonstrator, Ending, Improver, roll_out
 
 FAMILY = ToyFamily("probe-blue")

@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from safetensors.numpy import save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
+from wtl.methods.quiet import learn2learn
 
 from tasks.metaworld.family import MetaWorldFamily
-from wtl.methods.quiet import learn2learn
 
 # learn2learn: tasks are drawn from Python's global generator, so seeding it makes a draw repeatable.
 

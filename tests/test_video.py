@@ -11,11 +11,11 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from strategies import PROBE, make_task
+from wtl.methods.nearest import NearestNeighbour
 
-from wtl.analysis.video import Clip, _sketch, record, side_by_side, write_video
+from wtl.analysis.video import FRAME_PIXELS, LEGEND_PIXELS, Clip, draw_sketch, record, side_by_side, write_video
 from wtl.core.episode import Episode, Trajectory
 from wtl.core.task import FamilySpec, ObservationLayout
-from wtl.methods.nearest import NearestNeighbour
 from wtl.play.attempts import ExplorationConfig, Session
 from wtl.play.rollout import Demonstrator, Ending, roll_out
 
@@ -51,7 +51,7 @@ def test_without_a_demonstration_there_is_no_clip_of_it() -> None:
 
 def test_the_camera_shows_what_the_environment_renders() -> None:
     seen = clips(style="camera")
-    assert all((frame == (0, 158, 115)).all(-1).any() for frame in seen[0].frames)  # the rewarded place
+    assert all((frame == (0, 158, 115)).all(-1).any() for frame in seen[0].frames)  # the goal
 
 
 class Blind(type(FAMILY)):  # type: ignore[misc]
@@ -110,10 +110,11 @@ def test_a_sketch_in_three_dimensions_has_two_views_and_leaves_out_what_is_absen
     path = Trajectory(seen, np.zeros((3, 2)), np.zeros(3), np.zeros(3))
     goal = np.array([0.2, 0.9, 0.4])
     episode = Episode(path, make_task("a"), "trial", 0, 0, "", goal, np.zeros((3, 2)), np.zeros((4, 0)))
-    picture = _sketch(spec, episode, 3)
+    picture = draw_sketch(spec, episode, 3)
     assert picture.shape == (240, 240, 3)
     green = (picture == (0, 158, 115)).all(-1)
-    assert green[:120].any() and green[120:].any()
+    half = (FRAME_PIXELS - LEGEND_PIXELS) // 2
+    assert green[:half].any() and green[half : 2 * half].any() and green[2 * half :].any()  # views and legend
     orange, blue = ((picture == colour).all(-1).any() for colour in ((213, 94, 0), (86, 180, 233)))
-    assert orange and not blue  # the third place is absent
-    assert (picture != _sketch(spec, replace(episode, goal=-goal), 3)).any()
+    assert orange and not blue  # the second object is absent, in the legend too
+    assert (picture != draw_sketch(spec, replace(episode, goal=-goal), 3)).any()

@@ -1,7 +1,7 @@
-"""The command line: `wtl run CONFIG [key=value ...]` and every stage by itself. Heavy imports happen in commands.
+"""The command line: `wtl run CONFIG [key=value ...]` and what goes with it. Heavy imports happen in commands.
 
-Each mistake of a user is one sentence on stderr and exit code 2; nothing on disk is touched by it. Workers
-that die again and again are one sentence and exit code 1.
+Each mistake of a user is one sentence on stderr and exit code 2; nothing on disk is touched by it. Workers that die
+again and again are one sentence and exit code 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from wtl.compute.distributed import Team
+from wtl.compute.distributed import ProcessGroup
 from wtl.compute.executor import WorkersDied
 
 if TYPE_CHECKING:
@@ -31,10 +31,7 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 ConfigName = Annotated[str, typer.Argument(help="A preset (see configs/), a YAML file, or a run directory.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example retrial.train.steps=1000")]
-TOGETHER = ("train-trial", "train-retrial", "train-baselines")
-"""Commands that several processes may do together, under torchrun."""
-Round = Annotated[int | None, typer.Option("--round", min=0, help="Only this round of meta-training.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example tasks.family=push-v3")]
 
 
 @contextlib.contextmanager
@@ -42,12 +39,12 @@ def _pipeline(config: str, overrides: list[str] | None) -> Iterator[Pipeline]:
     from wtl.app.config import load_config
     from wtl.app.pipeline import Pipeline
 
-    team = Team.from_environment()
-    pipeline = Pipeline(load_config(config, overrides or []), console if team.leads else Console(quiet=True), team)
-    team.join()
+    group = ProcessGroup.from_environment()
+    pipeline = Pipeline(load_config(config, overrides or []), console if group.is_main else Console(quiet=True), group)
+    group.join()
     try:
         yield pipeline
-        team.leave()
+        group.leave()
     except KeyboardInterrupt:  # typer would turn it into a silent exit code
         console.print("interrupted; the same command goes on where this one stopped")
         raise
@@ -57,11 +54,12 @@ def _pipeline(config: str, overrides: list[str] | None) -> Iterator[Pipeline]:
 
 @app.callback()
 def check_processes(context: typer.Context) -> None:
-    size = Team.from_environment().size
-    if size > 1 and context.invoked_subcommand not in TOGETHER:
+    """Refuse what several processes cannot do together."""
+    size = ProcessGroup.from_environment().size
+    if size > 1 and context.invoked_subcommand != "stage":
         raise ValueError(
             f"`wtl {context.invoked_subcommand}` is for one process, and {size} were started; "
-            f"torchrun is for {', '.join(TOGETHER)}"
+            "torchrun is for `wtl stage` with the name of a training"
         )
 
 
@@ -75,62 +73,38 @@ def _present(pipeline: Pipeline) -> None:
 def run(config: ConfigName, overrides: Overrides = None) -> None:
     """Everything: collect, train, evaluate, report. Complete stages are skipped, cut ones go on."""
     with _pipeline(config, overrides) as pipeline:
-        pipeline.all_stages()
+        pipeline.run()
         _present(pipeline)
 
 
 @app.command()
-def collect_demos(config: ConfigName, overrides: Overrides = None) -> None:
-    """Stage: expert demonstrations of every task."""
+def stages(config: ConfigName, overrides: Overrides = None) -> None:
+    """List the stages of a run in order, and which are complete."""
     with _pipeline(config, overrides) as pipeline:
-        pipeline.collect_demos()
+        for step in pipeline.steps():
+            typer.echo(f"{'complete' if step.stage.finished() else '-':<10}{step.name}")
 
 
 @app.command()
-def train_trial(config: ConfigName, overrides: Overrides = None) -> None:
-    """Stage: the trial policy, which has watched and not yet tried."""
+def stage(
+    config: ConfigName,
+    name: Annotated[str, typer.Argument(help="As `wtl stages` lists it, for example imitation/trial.")],
+    overrides: Overrides = None,
+) -> None:
+    """One stage by itself; under torchrun several processes do a training together."""
     with _pipeline(config, overrides) as pipeline:
-        pipeline.train_trial()
-
-
-def _rounds(pipeline: Pipeline, only: int | None) -> range:
-    rounds = pipeline.config.retrial.rounds
-    if only is not None and only >= rounds:
-        raise ValueError(f"--round {only} does not exist: retrial.rounds is {rounds}, so rounds are 0 .. {rounds - 1}")
-    return range(rounds) if only is None else range(only, only + 1)
-
-
-@app.command()
-def collect_trials(config: ConfigName, overrides: Overrides = None, only: Round = None) -> None:
-    """Stage: trials of the policies so far on training tasks, labelled by the expert."""
-    with _pipeline(config, overrides) as pipeline:
-        for number in _rounds(pipeline, only if only is not None else 0):
-            pipeline.collect_trials(number)
-
-
-@app.command()
-def train_retrial(config: ConfigName, overrides: Overrides = None, only: Round = None) -> None:
-    """Stage: the retrial policy, the learned improvement operator (default: all rounds whose trials are there)."""
-    with _pipeline(config, overrides) as pipeline:
-        for number in _rounds(pipeline, only):
-            if only is None and number and not pipeline.plan.trials(number).finished():
-                break
-            pipeline.train_retrial(number)
-
-
-@app.command()
-def train_baselines(config: ConfigName, overrides: Overrides = None) -> None:
-    """Stage: the baselines that are trained (cloning without context, MIL)."""
-    with _pipeline(config, overrides) as pipeline:
-        pipeline.train_baselines()
+        trainings = [step.name for step in pipeline.steps() if step.trains]
+        if pipeline.group.size > 1 and name not in trainings:
+            raise ValueError(f"torchrun is for trainings, got {name!r}; they are {', '.join(trainings)}")
+        pipeline.run(only=name)
 
 
 @app.command()
 def evaluate(config: ConfigName, overrides: Overrides = None) -> None:
-    """Stage: method, controls and baselines on one fixed list of entries; then the report."""
+    """Method, controls and other methods on one fixed list of entries; then the report."""
     with _pipeline(config, overrides) as pipeline:
-        if pipeline.config.trained:  # nothing but demonstrations comes before
-            pipeline.collect_demos()
+        if pipeline.config.checkpoint:  # nothing but demonstrations comes before
+            pipeline.collect_demonstrations()
         pipeline.evaluate()
         _present(pipeline)
 
@@ -145,7 +119,8 @@ def report(
     """Success by attempt with intervals, paired differences and verdicts, of one run or several."""
     import json
 
-    from wtl.analysis.report import load_runs, print_tables, report_tables, summarise
+    from wtl.analysis.report import load_runs, report_tables, summarise
+    from wtl.analysis.tables import print_tables
 
     results = load_runs(runs)
     if json_output:
@@ -172,16 +147,29 @@ def video(
     if style not in ("auto", "camera", "sketch"):
         raise ValueError(f"--style must be auto, camera or sketch, got {style!r}")
     from wtl.analysis.video import check_ending, write_video
-    from wtl.app.present import clips
+    from wtl.app.present import make_clips
 
     check_ending(out)
     with _pipeline(config, overrides) as pipeline:
-        if pipeline.config.trained:
-            pipeline.collect_demos()
+        if pipeline.config.checkpoint:
+            pipeline.collect_demonstrations()
         else:
             pipeline.plan.evaluation.require()
-        write_video(clips(pipeline.plan, entry, style), out)  # type: ignore[arg-type]
+        write_video(make_clips(pipeline.plan, entry, style), out)  # type: ignore[arg-type]
         console.print(f"wrote {out}")
+
+
+@app.command(name="methods")
+def list_methods() -> None:
+    """The methods that can be trained and evaluated, with what they read."""
+    from rich.table import Table
+
+    from wtl.methods.registry import known_methods
+
+    table = Table("method", "demonstrations", "trials", "what it is")
+    for spec in known_methods().values():
+        table.add_row(spec.name, spec.reads.demonstrations, "read" if spec.reads.trials else "ignored", spec.summary)
+    Console().print(table)
 
 
 @app.command(name="tasks")
@@ -205,22 +193,22 @@ def list_tasks() -> None:
 
 
 @contextlib.contextmanager
-def _the_first_speaks() -> Iterator[None]:
-    """A mistake ends every process of a team, and torchrun stops all when one ends: what all say is heard once."""
+def _main_process_speaks_first() -> Iterator[None]:
+    """Let the others wait: torchrun stops all when one ends, and what all say is then heard once."""
     try:
         yield
     except Exception:
-        if not Team.from_environment().leads:
+        if not ProcessGroup.from_environment().is_main:
             time.sleep(3.0)
         raise
 
 
 def main() -> None:
-    """Entry point: every foreseen mistake is one sentence and exit code 2."""
+    """Run the command line: every foreseen mistake is one sentence and exit code 2."""
     # Two cores are the common case; busy-waiting threads would starve the thread that makes batches.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        with _the_first_speaks():
+        with _main_process_speaks_first():
             app(standalone_mode=True)
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on where this one stopped")

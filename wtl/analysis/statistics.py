@@ -1,8 +1,9 @@
 """How sure a number is: intervals, paired differences with a verdict, a permutation test.
 
-Pure functions on numpy; the unit of resampling is the task, because entries of one task are not
-independent of one another. Trap: a percentile bootstrap sees only the tasks it was given, so where
-they all agree it would be certain; `paired_difference` says what it does instead.
+Everything here is a pure function on numpy arrays and knows no files. The unit of resampling is the
+task, because entries of one task are not independent of one another. Trap: a percentile bootstrap
+sees only the tasks it was given, so where they all agree its interval has no width;
+`paired_difference` says what it does instead.
 Sources: Wilson 1927 (doi 10.1080/01621459.1927.10502953); Efron and Tibshirani, An Introduction to
 the Bootstrap, chapters 13 and 15.
 """
@@ -16,61 +17,56 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy import stats
 
 Verdict = Literal["IMPROVED", "HELD", "REGRESSED", "UNDERPOWERED"]
 
 CONFIDENCE = 0.95
 FEWEST_TASKS = 6
-"""With fewer tasks that all change the same way a two-sided sign test cannot fall below 5 %."""
+"""A two-sided sign test on fewer tasks cannot fall below 5 %, even where all change the same way."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a number may lie, with 95 % confidence unless said otherwise."""
+    """The interval in which a number lies, with 95 % confidence unless said otherwise."""
 
     low: float
     high: float
 
     @property
     def width(self) -> float:
-        """From the lower to the upper end."""
+        """The distance from the lower to the upper end."""
         return self.high - self.low
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """What changed from before to after on the same entries."""
+    """The change from before to after on the same entries, with a verdict."""
 
     difference: float
     """Mean of after - before, in [-1, 1]."""
     low: float
+    """Lower end of the 95 % interval of the difference."""
     high: float
-    """The 95 % interval of the difference."""
+    """Upper end of the 95 % interval of the difference."""
     n: int
-    """Pairs."""
+    """Number of pairs."""
     tasks: int
-    """Different tasks among them, the unit of resampling."""
+    """Number of different tasks among the pairs; tasks are what is resampled."""
     verdict: Verdict
     tasks_needed: int | None
-    """About how many tasks would give a verdict; only where it is UNDERPOWERED."""
+    """About how many tasks would give a verdict; None unless the verdict is UNDERPOWERED."""
 
 
 def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """The Wilson score interval of a success rate, within [0, 1].
+    """Return the Wilson score interval of a success rate, within [0, 1].
 
-    Raises ValueError unless 0 <= successes <= n and n >= 1.
+    Raises ValueError unless 0 <= successes <= n and n >= 1. Source: `scipy.stats.binomtest`.
     """
     if not (n >= 1 and 0 <= successes <= n):
         raise ValueError(f"a success rate needs n >= 1 and 0 <= successes <= n, got {successes} of {n}")
-    z = float(norm.ppf((1 + confidence) / 2))
-    rate, scale = successes / n, 1 + z * z / n
-    centre = (rate + z * z / (2 * n)) / scale
-    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / scale
-    return Interval(
-        0.0 if successes == 0 else max(0.0, centre - half),
-        1.0 if successes == n else min(1.0, centre + half),
-    )
+    interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
 
 
 def stratified_bootstrap(
@@ -82,12 +78,13 @@ def stratified_bootstrap(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """The percentile interval of the mean of `values` (N,) when tasks are drawn anew within strata.
+    """Return the percentile interval of the mean of `values` (N,), with tasks resampled within strata.
 
-    `strata` (N,) is the family of each value, `tasks` (N,) its task (default: each value is a task
-    of its own). Each sample draws as many tasks of a family as it has, with replacement, and takes
+    `strata` (N,) is the family of each value, `tasks` (N,) its task (by default each value has its
+    own task). Each sample draws as many tasks of a family as it has, with replacement, and takes
     all values of a drawn task. Families with one task are drawn as one stratum: alone, they would
-    add no width at all. Raises ValueError if the lengths differ, there is no value, or one is not finite.
+    add no width at all. Raises ValueError if the lengths differ, there is no value, or one is not
+    finite. Source: Efron and Tibshirani, chapter 13.
     """
     values, strata, tasks = _checked(values, strata, tasks)
     sums, counts, families = _by_task(values, strata, tasks)
@@ -112,7 +109,7 @@ def paired_difference(
     samples: int = 10_000,
     seed: int = 0,
 ) -> PairedDifference:
-    """What changed on the same entries: mean of `after` - `before` (N,), each in [0, 1], and a verdict.
+    """Return the mean change from `before` (N,) to `after` (N,), both in [0, 1], and a verdict.
 
     The interval is `stratified_bootstrap`'s (which explains `strata` and `tasks`). Where every task
     changed by the same amount d that interval has no width, though a task not seen may differ: with
@@ -152,27 +149,24 @@ def permutation_test(
     samples: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """The p-value of "before and after are exchangeable within each pair", by flipping signs.
+    """Return the p-value of "before and after are exchangeable within each pair".
 
-    `before`, `after` (N,); the statistic is the mean of after - before, and "greater" asks whether
-    after is larger. Exact where there are at most `samples` ways to flip the pairs that differ, else
-    by Monte Carlo with the observed one counted in, so never 0. Raises ValueError if the lengths
-    differ or there is no pair. Source: Good, Permutation, Parametric and Bootstrap Tests.
+    The statistic is the mean of `after` - `before` (N,) each; "greater" asks whether after is larger.
+    The value is exact where the pairs that differ can be exchanged in at most `samples` ways, else it
+    comes from Monte Carlo, which counts the observation in and so never returns 0. The two-sided value is
+    twice the smaller tail. Raises ValueError if the lengths differ or there is no pair.
+    Source: `scipy.stats.permutation_test`.
     """
     before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if before.shape != after.shape or before.ndim != 1 or len(before) == 0:
         raise ValueError(f"expected two arrays of one length >= 1, got {before.shape} and {after.shape}")
-    change = after - before
-    change = change[change != 0]  # flipping the sign of 0 changes nothing
-    exact = 2.0 ** len(change) <= samples
-    if exact:
-        flips = (np.arange(2 ** len(change))[:, None] >> np.arange(len(change))) & 1
-    else:
-        flips = np.random.default_rng(seed).integers(2, size=(samples, len(change)))
-    means, observed = (1 - 2 * flips) @ change, float(change.sum())
-    tie = 1e-9 * max(1.0, float(np.abs(change).sum()))  # sums in another order differ in the last digits
-    extreme = means >= observed - tie if alternative == "greater" else np.abs(means) >= abs(observed) - tie
-    return float(extreme.mean()) if exact else float((extreme.sum() + 1) / (samples + 1))
+    change = (after - before)[after != before]  # exchanging equal values changes nothing, so fewer ways to count
+    change = np.pad(change, (0, max(0, 2 - len(change))))  # scipy refuses samples of fewer than two values
+    result = stats.permutation_test(
+        (change,), np.mean, permutation_type="samples", vectorized=True, n_resamples=samples,
+        alternative=alternative, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return float(result.pvalue)
 
 
 def _checked(
@@ -194,14 +188,14 @@ def _checked(
 def _by_task(
     values: np.ndarray, strata: Sequence[Hashable], tasks: Sequence[Hashable]
 ) -> tuple[np.ndarray, np.ndarray, list[Hashable]]:
-    """Sum (C,), count (C,) and stratum of the values of each task; tasks in order of appearance."""
-    place: dict[tuple[Hashable, Hashable], int] = {}
-    index = [place.setdefault(key, len(place)) for key in zip(strata, tasks, strict=True)]
-    return np.bincount(index, values), np.bincount(index), [stratum for stratum, _ in place]
+    """Return sum (T,), count (T,) and stratum of the values of each task; tasks in order of appearance."""
+    numbers: dict[tuple[Hashable, Hashable], int] = {}
+    task_of_value = [numbers.setdefault(key, len(numbers)) for key in zip(strata, tasks, strict=True)]
+    return np.bincount(task_of_value, values), np.bincount(task_of_value), [stratum for stratum, _ in numbers]
 
 
 def _strata_of_tasks(families: Sequence[Hashable]) -> list[np.ndarray]:
-    """Indices of the tasks of each stratum; families with one task share a stratum."""
+    """Return the indices of the tasks of each stratum; families with one task share a stratum."""
     members: dict[Hashable, list[int]] = {}
     for index, family in enumerate(families):
         members.setdefault(family, []).append(index)
@@ -210,14 +204,9 @@ def _strata_of_tasks(families: Sequence[Hashable]) -> list[np.ndarray]:
     return [*strata, np.array(alone)] if alone else strata
 
 
-def _share_unseen(tasks: int) -> float:
-    tail = (1 - CONFIDENCE) / 2
-    return 1.0 - math.pow(tail, 1 / tasks)
-
-
 def _interval_of_unanimous_tasks(difference: float, tasks: int) -> Interval:
-    share = _share_unseen(tasks)
-    return Interval(difference - share * (difference + 1), difference + share * (1 - difference))
+    unseen = float(stats.binomtest(0, tasks).proportion_ci(CONFIDENCE, method="exact").high)
+    return Interval(difference - unseen * (difference + 1), difference + unseen * (1 - difference))
 
 
 def _verdict(interval: Interval, tasks: int, effect_that_matters: float) -> Verdict:
@@ -231,7 +220,7 @@ def _verdict(interval: Interval, tasks: int, effect_that_matters: float) -> Verd
 
 
 def _tasks_needed(interval: Interval, tasks: int, effect_that_matters: float) -> int:
-    """The width of an interval falls with the square root of the number of tasks."""
+    """Return about how many tasks a verdict needs: the width falls with the square root of their number."""
     if interval.low > 0 or interval.high < 0:
         return FEWEST_TASKS
     return max(FEWEST_TASKS, math.ceil(tasks * (interval.width / effect_that_matters) ** 2))

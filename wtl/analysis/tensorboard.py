@@ -1,8 +1,9 @@
 """An evaluation in TensorBoard: improvement curves, intervals, families, hyper-parameters, pictures.
 
-One TensorBoard run per method and control, below `curves`; the step of every scalar is the attempt
-number. The whole of `curves` is written anew beside the old one and swapped in, so that writing
-again duplicates nothing, and the training curves in the same directory stay untouched.
+There is one TensorBoard run per method and control, below `curves`, named as in every table
+(`method`, `method.control`); the step of every scalar is the attempt number. The whole of `curves` is
+written anew beside the old one and swapped in, so that writing again duplicates nothing, and the
+training curves in the same directory stay untouched.
 
 Traps, each read in the source of torch 2.15 and TensorBoard 2.21: a margin chart takes its tags in
 the order value, low, high (absolute values, all three at the same steps of one run); `add_hparams`
@@ -12,21 +13,19 @@ any encoded image, and TensorBoard serves the bytes of an animated GIF as they a
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wtl.analysis.report import (
-    Comparison,
-    RunResults,
-    against_others,
-    gains,
-    point,
-    report_tables,
-    to_markdown,
-)
-from wtl.analysis.results import Rows, by_setting, curve_name, curves, groups, main_method
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from wtl.analysis.comparisons import against_others, gains
+from wtl.analysis.episodes import by_setting, curve_name, curves, groups, main_method, main_rows, success_rates
+from wtl.analysis.report import RunResults, report_tables
+from wtl.analysis.tables import to_markdown
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -57,7 +56,7 @@ LAYOUT = {
 
 def write_tensorboard(
     log_dir: Path,
-    rows: Rows,
+    rows: pd.DataFrame,
     hidden_goal_families: frozenset[str],
     *,
     config_yaml: str,
@@ -65,13 +64,14 @@ def write_tensorboard(
     figures: Mapping[str, Path],
     strips: Mapping[str, Path],
 ) -> Path:
-    """Write `log_dir/curves` in place of an older one, and return it.
+    """Write `log_dir/curves` in place of an older one, and returns it.
 
-    `figures` and `strips` are PNG or (animated) GIF files by the name to show. Rows of several regimes
-    or splits get a directory each below `curves`. Raises ValueError if there are no rows or a picture
-    is neither PNG nor GIF, FileNotFoundError if it is missing; the older curves are then still there.
+    `rows` is the table of `wtl.analysis.episodes`; `figures` and `strips` are PNG or (animated) GIF
+    files by the name to show. Several regimes or splits get a directory each below `curves`. Raises
+    ValueError if there are no rows or a picture is neither PNG nor GIF, FileNotFoundError if it is
+    missing; the older curves are then still there.
     """
-    if not rows:
+    if rows.empty:
         raise ValueError("there is nothing to write to TensorBoard: no rows")
     log_dir = log_dir.resolve()
     target, partial = log_dir / "curves", log_dir.with_name(f".{log_dir.name}.curves.partial")
@@ -79,10 +79,10 @@ def write_tensorboard(
     try:
         settings = by_setting(rows)
         for setting, members in settings.items():
-            place = partial if len(settings) == 1 else partial / setting
-            _write_setting(place, members, hidden_goal_families)
-            with _writer(place / main_method(members)) as writer:
-                _write_main(writer, RunResults(tuple(members), hidden_goal_families), config_yaml)
+            directory = partial if len(settings) == 1 else partial / setting
+            _write_curves(directory, members, hidden_goal_families)
+            with _writer(directory / main_method(members)) as writer:
+                _write_texts(writer, RunResults(members, hidden_goal_families), config_yaml)
                 for kind, pictures in (("figures", figures), ("strips", strips)):
                     for name, path in pictures.items():
                         _add_picture(writer, f"{kind}/{name}", path)
@@ -100,88 +100,78 @@ def _writer(directory: Path) -> SummaryWriter:
     return SummaryWriter(log_dir=str(directory))
 
 
-def _write_setting(place: Path, rows: Rows, hidden_goal_families: frozenset[str]) -> None:
+def _write_curves(directory: Path, rows: pd.DataFrame, hidden_goal_families: frozenset[str]) -> None:
     gained, compared = gains(rows), against_others(rows)
-    for key, attempts in curves(rows).items():
-        with _writer(place / curve_name(key)) as writer:
-            _write_curve(writer, attempts, hidden_goal_families)
-            mine = [comparison for comparison in gained if comparison.after == key]
-            if mine:
-                for end in ("value", "low", "high"):
-                    writer.add_scalar(f"paired/gain/{end}", 0.0, 0)  # no gain yet: where the margin opens
-            for comparison in mine:
-                _write_difference(writer, "paired/gain", comparison)
-            for comparison in compared:
-                if comparison.before == key:
-                    _write_difference(writer, "paired/main_minus_this", comparison)
+    for key, curve in curves(rows).items():
+        with _writer(directory / curve_name(key)) as writer:
+            for group, members in groups(curve, hidden_goal_families).items():
+                _write_group(writer, group, members)
+            gains_here = [comparison for comparison in gained if comparison.after == key]
+            if gains_here:
+                _write_margin(writer, "paired/gain", 0, 0.0, 0.0, 0.0)  # no gain yet: where the margin opens
+            for name, comparisons in (
+                ("paired/gain", gains_here),
+                ("paired/main_minus_this", [comparison for comparison in compared if comparison.before == key]),
+            ):
+                for c in comparisons:
+                    _write_margin(writer, name, c.after_attempt, c.result.difference, c.result.low, c.result.high)
 
 
-def _write_curve(writer: SummaryWriter, attempts: Mapping[int, Rows], hidden_goal_families: frozenset[str]) -> None:
-    for attempt, members in attempts.items():
-        for group, grouped in groups(members, hidden_goal_families).items():
-            name, here = _NAMES.get(group, f"families/{group}"), point(attempt, grouped)
-            writer.add_scalar(f"{name}/success", here["successes"] / here["n"], attempt)
-            total = sum(row.total_reward for row in grouped)
-            writer.add_scalar(f"{name}/return", total / here["n"], attempt)
-            # Episodes end soon after a success, so the return alone falls as a policy gets better.
-            writer.add_scalar(f"{name}/reward_per_step", total / sum(row.steps for row in grouped), attempt)
-            if group == "all":
-                writer.add_scalar("interval/success/low", here["low"], attempt)
-                writer.add_scalar("interval/success/high", here["high"], attempt)
+def _write_group(writer: SummaryWriter, group: str, rows: pd.DataFrame) -> None:
+    """Write success, return and reward per step of a group of one curve; the interval where it is `all`."""
+    name = _NAMES.get(group, f"families/{group}")
+    sums = rows.groupby("attempt").agg(total=("return", "sum"), steps=("steps", "sum"))
+    for point in success_rates(rows).set_index("attempt").join(sums).itertuples():
+        attempt, total = point.Index, point.total
+        writer.add_scalar(f"{name}/success", point.successes / point.n, attempt)
+        writer.add_scalar(f"{name}/return", total / point.n, attempt)
+        # Episodes end soon after a success, so the return alone falls as a policy gets better.
+        writer.add_scalar(f"{name}/reward_per_step", total / point.steps, attempt)
+        if group == "all":
+            writer.add_scalar("interval/success/low", point.low, attempt)
+            writer.add_scalar("interval/success/high", point.high, attempt)
 
 
-def _write_difference(writer: SummaryWriter, name: str, comparison: Comparison) -> None:
-    for end, value in (
-        ("value", comparison.result.difference),
-        ("low", comparison.result.low),
-        ("high", comparison.result.high),
-    ):
-        writer.add_scalar(f"{name}/{end}", value, comparison.after_attempt)
+def _write_margin(writer: SummaryWriter, name: str, attempt: int, value: float, low: float, high: float) -> None:
+    for end, number in (("value", value), ("low", low), ("high", high)):
+        writer.add_scalar(f"{name}/{end}", number, attempt)
 
 
-def _write_main(writer: SummaryWriter, run: RunResults, config_yaml: str) -> None:
-    """The configuration and the tables as text, and the layout of the custom scalars."""
+def _write_texts(writer: SummaryWriter, run: RunResults, config_yaml: str) -> None:
+    """Write the configuration and the tables as text, and the layout of the custom scalars."""
     indented = "".join(f"    {line}\n" for line in config_yaml.splitlines())  # a code block in Markdown
     writer.add_text("configuration", indented)
     writer.add_text("tables", "\n".join(to_markdown(table) for table in report_tables({"evaluation": run})))
     writer.add_custom_scalars(LAYOUT)
 
 
-def _write_hyper_parameters(writer: SummaryWriter, rows: Rows, hyper_parameters: Mapping[str, Value]) -> None:
-    """`run_name="."` keeps them in the run of the main method instead of one named by the time."""
-    main = (main_method(rows), "")
-    metrics = {}
-    for attempt, members in curves(rows)[main].items():
-        here = point(attempt, members)
-        metrics[f"final/success_attempt_{attempt}"] = here["successes"] / here["n"]
-    for comparison in gains(rows):
-        if comparison.after == main:
-            metrics[f"final/gain_attempt_{comparison.after_attempt}"] = comparison.result.difference
+def _write_hyper_parameters(writer: SummaryWriter, rows: pd.DataFrame, hyper_parameters: Mapping[str, Value]) -> None:
+    """Write them with the final numbers; `run_name="."` keeps them in the run of the main method."""
+    main = main_rows(rows)
+    rates = main.groupby("attempt")["success"].mean()
+    metrics = {f"final/success_attempt_{attempt}": rate for attempt, rate in rates.items()}
+    for comparison in gains(main):
+        metrics[f"final/gain_attempt_{comparison.after_attempt}"] = comparison.result.difference
     shown = {name: str(value).lower() if isinstance(value, bool) else value for name, value in hyper_parameters.items()}
     writer.add_hparams(shown, metrics, run_name=".")
 
 
 def _add_picture(writer: SummaryWriter, tag: str, path: Path) -> None:
-    """The file as it is, so that a GIF stays animated."""
+    """Write the file as it is, so that a GIF stays animated."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     content = path.read_bytes()
-    width, height = _picture_size(path, content)
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "GIF")) as picture:
+            width, height = picture.size
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} must be a PNG or a GIF to be shown in TensorBoard") from None
     image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
     writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), 0)
 
 
-def _picture_size(path: Path, content: bytes) -> tuple[int, int]:
-    """Width and height in pixels, from the header of a PNG or a GIF."""
-    if content[:8] == b"\x89PNG\r\n\x1a\n":
-        return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
-    if content[:6] in (b"GIF87a", b"GIF89a"):
-        return int.from_bytes(content[6:8], "little"), int.from_bytes(content[8:10], "little")
-    raise ValueError(f"{path} must be a PNG or a GIF to be shown in TensorBoard")
-
-
 def _swap(new: Path, target: Path) -> None:
-    """Put a directory in the place of another; whatever is killed, the next call starts clean."""
+    """Puts a directory in the place of another; whatever is killed, the next call starts clean."""
     old = new.with_suffix(".old")
     shutil.rmtree(old, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)

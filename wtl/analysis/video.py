@@ -1,30 +1,32 @@
-"""Videos: demonstration | trial | retrial of the same entry side by side, as MP4 and as an animated GIF.
+"""Drawing of videos: demonstration | trial | retrials of the same entry side by side, as MP4 and as an animated GIF.
 
-The simulator's camera needs EGL or OSMesa; without them a sketch from the recorded places is drawn (seen
-from above and from the side), so a video is made on every machine. Source of the camera view: Meta-World's corner2.
+`wtl.stages.film` plays an entry once more and takes the pictures; where the simulator's camera does not work, a
+sketch is drawn here from the recorded positions. Trap: MP4 wants an even number of pixels each way.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import gymnasium
 import imageio.v3 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from wtl.core.episode import Episode
-from wtl.core.task import FamilySpec, TaskFamily
-from wtl.play.attempts import ExplorationConfig, Session, extended, first_contexts, play_attempt
-from wtl.play.rollout import Ending, EnvironmentPool, Improver
+from wtl.core.task import FamilySpec
 
 Style = Literal["auto", "camera", "sketch"]
-_PANEL = 240
-_INK, _GOAL, _OBJECTS = (20, 20, 20), (0, 158, 115), ((213, 94, 0), (86, 180, 233))
+Colour = tuple[int, int, int]
+
+FRAME_PIXELS = 240
+"""Width and height of every frame."""
+LEGEND_PIXELS = 18
+"""Height of the legend at the bottom of a sketch."""
+_BLACK, _WHITE, _GREEN, _ORANGE, _BLUE = (20, 20, 20), (255, 255, 255), (0, 158, 115), (213, 94, 0), (86, 180, 233)
 
 
 @dataclass(frozen=True)
@@ -33,133 +35,80 @@ class Clip:
 
     title: str
     success: bool
+    """True if the success flag was up at any step."""
     frames: tuple[np.ndarray, ...]
-    """Of (height, width, 3) uint8."""
+    """Each (FRAME_PIXELS, FRAME_PIXELS, 3) uint8."""
 
 
-def record(
-    family: TaskFamily,
-    session: Session,
-    demonstration: Episode | None,
-    improvers: Sequence[Improver],
-    *,
-    ending: Ending,
-    exploration: ExplorationConfig,
-    style: Style = "auto",
-    most: int = 60,
-) -> list[Clip]:
-    """Play an entry once more (it replays exactly) and picture the demonstration and every attempt.
+def draw_sketch(spec: FamilySpec, episode: Episode, step: int) -> np.ndarray:
+    """Return a frame of step `step`, drawn from the observations: the hand's path so far, objects, goal.
 
-    Args:
-        improvers: one for each attempt, the trial policy first.
-        style: the simulator's camera, a sketch, or the camera if it works here.
-        most: pictures of one episode at the most; long episodes are shown faster.
-
-    Raises:
-        ValueError: style `camera` on a machine without EGL and OSMesa.
+    It shows them from above and, in three dimensions, from the side. An object whose position is all
+    zeros is absent and is left out.
     """
-    camera = None if style == "sketch" else _camera(family, required=style == "camera")
-    clips = [] if demonstration is None else [_clip(family, "demonstration", demonstration, camera, most)]
-    contexts = first_contexts([session])
-    pool = EnvironmentPool()
-    for attempt, improver in enumerate(improvers):
-        episodes = play_attempt(
-            family, [session], contexts, improver, attempt,
-            ending=ending, exploration=exploration, keep_states=False, ask_expert=False, pool=pool,
-        )  # fmt: skip
-        clips.append(_clip(family, f"attempt {attempt}", episodes[0], camera, most))
-        contexts = extended(contexts, episodes)
-    pool.close()
-    if camera is not None:
-        camera.close()
-    return clips
-
-
-def _camera(family: TaskFamily, required: bool) -> gymnasium.Env[Any, Any] | None:
-    """An environment that can render, or None where this machine cannot."""
-    if "DISPLAY" not in os.environ:
-        os.environ.setdefault("MUJOCO_GL", "egl")
-    environment = None
-    try:
-        environment = family.make_environment(render=True)
-        environment.reset(options={"task": family.sample_tasks(1, 0, "validation")[0]})
-        environment.render()
-    except Exception as error:
-        if required:
-            raise ValueError(f"no camera on this machine ({error}); install libegl1, or use --style sketch") from error
-        return None
-    return environment
-
-
-def _clip(family: TaskFamily, title: str, episode: Episode, camera: gymnasium.Env[Any, Any] | None, most: int) -> Clip:
-    steps = range(0, len(episode.trajectory) + 1, max(3, -(-len(episode.trajectory) // most)))
-    if camera is None:
-        frames = [_sketch(family.spec, episode, step) for step in steps]
-    else:
-        camera.reset(options={"task": episode.task})
-        frames = [_small(camera.render())]
-        for step, action in enumerate(episode.trajectory.actions, 1):
-            camera.step(action)
-            if step in steps:
-                frames.append(_small(camera.render()))
-    return Clip(title, episode.trajectory.success, tuple(frames))
-
-
-def _small(picture: Any) -> np.ndarray:
-    image = Image.fromarray(np.asarray(picture))
-    return np.asarray(image.resize((_PANEL, _PANEL), Image.Resampling.BILINEAR))
-
-
-def _sketch(spec: FamilySpec, episode: Episode, step: int) -> np.ndarray:
-    """The hand's path, the objects and the hidden goal, from above and (in 3-D) from the side."""
-    layout, seen = spec.layout, episode.trajectory.observations
-    views = [(0, 1), (1, 2)] if layout.dimensions == 3 else [(0, 1)]
-    places = np.concatenate([seen[:, p : p + layout.dimensions] for p in layout.points] + [episode.goal[None]])
-    places = places[places.any(axis=1)]
-    middle, radius = (places.max(0) + places.min(0)) / 2, float(np.ptp(places, axis=0).max()) / 2 * 1.15 + 1e-3
-    image = Image.new("RGB", (_PANEL, _PANEL), (255, 255, 255))
+    layout, observations = spec.layout, episode.trajectory.observations
+    hand, *objects = (observations[:, start : start + layout.dimensions] for start in layout.points)
+    shown = np.concatenate([hand, *objects, episode.goal[None]])
+    shown = shown[shown.any(axis=1)]
+    middle, radius = (shown.max(0) + shown.min(0)) / 2, np.ptp(shown, axis=0).max() / 2 * 1.15 + 1e-3
+    present = [
+        (at[step], colour) for at, colour in zip(objects, cycle((_ORANGE, _BLUE)), strict=False) if at[step].any()
+    ]
+    dots = [(episode.goal, 7, _GREEN), *((at, 4, colour) for at, colour in present), (hand[step], 4, _BLACK)]
+    points = (np.stack([*(at for at, _, _ in dots), *hand[: step + 1]]) - middle) / radius
+    views = {"from above": [0, 1], "from the side": [1, 2]} if layout.dimensions == 3 else {"from above": [0, 1]}
+    height = (FRAME_PIXELS - LEGEND_PIXELS) // len(views)
+    image = Image.new("RGB", (FRAME_PIXELS, FRAME_PIXELS), _WHITE)
     draw = ImageDraw.Draw(image)
-    height = _PANEL // len(views)
-
-    def at(place: np.ndarray, view: int) -> tuple[float, float]:
-        x, y = ((place - middle) / radius)[list(views[view])]
-        return _PANEL / 2 * (1 + x), height * (view + 0.5) - height / 2 * y
-
-    def dot(centre: tuple[float, float], size: int, colour: tuple[int, int, int]) -> None:
-        draw.ellipse([centre[0] - size, centre[1] - size, centre[0] + size, centre[1] + size], fill=colour)
-
-    for view in range(len(views)):
-        dot(at(episode.goal, view), 7, _GOAL)
-        for i, point in enumerate(layout.points[1:]):
-            place = seen[step, point : point + layout.dimensions]
-            if place.any():
-                dot(at(place, view), 4, _OBJECTS[i % len(_OBJECTS)])
-        hand = layout.points[0]
-        path = [at(p, view) for p in seen[: step + 1, hand : hand + layout.dimensions]]
-        if len(path) > 1:
-            draw.line(path, fill=_INK, width=1)
-        dot(path[-1], 4, _INK)
+    for number, (view, axes) in enumerate(views.items()):
+        pixels = points[:, axes] * (FRAME_PIXELS / 2, -height / 2) + (FRAME_PIXELS / 2, height * (number + 0.5))
+        draw.text((4, height * number + 2), view, fill=_BLACK, font=ImageFont.load_default(10))
+        if step:
+            draw.line(pixels[len(dots) :].ravel().tolist(), fill=_BLACK, width=1)
+        for pixel, (_, size, colour) in zip(pixels, dots, strict=False):  # the other pixels are the path
+            _draw_dot(draw, pixel, size, colour)
+    _draw_legend(draw, {"hand": [_BLACK], "goal": [_GREEN], "objects": list(dict.fromkeys(c for _, c in present))})
     return np.asarray(image)
 
 
+def _draw_dot(draw: ImageDraw.ImageDraw, centre: Sequence[float] | np.ndarray, radius: int, colour: Colour) -> None:
+    x, y = centre
+    draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, colours: Mapping[str, Sequence[Colour]]) -> None:
+    """Draw the dots of each name that has any, then the name, from left to right along the bottom."""
+    font = ImageFont.load_default(10)
+    x, y = 8.0, FRAME_PIXELS - LEGEND_PIXELS / 2
+    for name in (name for name in colours if colours[name]):
+        for colour in colours[name]:
+            _draw_dot(draw, (x, y), 3, colour)
+            x += 9
+        draw.text((x - 2, y), name, fill=_BLACK, font=font, anchor="lm")
+        x += 14 + draw.textlength(name, font=font)
+
+
 def side_by_side(clips: Sequence[Clip]) -> list[np.ndarray]:
-    """One picture strip: every clip in its own panel, each holding its last picture at its end."""
-    length = max(len(clip.frames) for clip in clips) + 6
-    font = ImageFont.load_default(15)
-    strip = []
-    for step in range(length):
-        panels = []
-        for clip in clips:
-            over = step >= len(clip.frames) - 1
-            picture = clip.frames[min(step, len(clip.frames) - 1)]
-            image = Image.new("RGB", (_PANEL + 4, _PANEL + 26), (255, 255, 255))
-            image.paste(Image.fromarray(picture), (2, 24))
-            verdict = ("  success" if clip.success else "  failure") if over else ""
-            colour = (_GOAL if clip.success else (213, 94, 0)) if over else _INK
-            ImageDraw.Draw(image).text((6, 3), clip.title + verdict, fill=colour, font=font)
-            panels.append(np.asarray(image))
-        strip.append(np.concatenate(panels, axis=1))
-    return strip
+    """Return the frames (height, width, 3) uint8 of a strip with one panel per clip.
+
+    A panel holds its last frame when its episode is over, and says how it ended.
+    """
+    held_frames = 6  # so that a viewer sees how the longest episode ended
+    length = max(len(clip.frames) for clip in clips) + held_frames
+    return [np.concatenate([_panel(clip, frame) for clip in clips], axis=1) for frame in range(length)]
+
+
+def _panel(clip: Clip, number: int) -> np.ndarray:
+    """Return a frame of a clip, or its last one, below its title; the colour tells how it ended."""
+    over = number >= len(clip.frames) - 1
+    title, colour = clip.title, _BLACK
+    if over:
+        title += "  success" if clip.success else "  failure"
+        colour = _GREEN if clip.success else _ORANGE
+    image = Image.new("RGB", (FRAME_PIXELS + 4, FRAME_PIXELS + 26), _WHITE)
+    image.paste(Image.fromarray(clip.frames[min(number, len(clip.frames) - 1)]), (2, 24))
+    ImageDraw.Draw(image).text((6, 3), title, fill=colour, font=ImageFont.load_default(15))
+    return np.asarray(image)
 
 
 def check_ending(path: Path) -> None:
@@ -169,7 +118,10 @@ def check_ending(path: Path) -> None:
 
 
 def write_video(clips: Sequence[Clip], path: Path, frames_per_s: int = 12) -> None:
-    """Write the strip as `.mp4` or `.gif`, whichever the path says. Raises ValueError for another ending."""
+    """Write the strip of `side_by_side` as `.mp4` or `.gif`, whichever the path says.
+
+    Raises ValueError for another ending.
+    """
     check_ending(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     strip = side_by_side(clips)

@@ -1,7 +1,8 @@
-"""One frozen dataclass per command, composed of the configs that live above the classes they configure.
+"""One frozen dataclass for a run, composed of the configs that live above the classes they configure.
 
-The only file that knows OmegaConf: YAML and `key=value` come in, plain dataclasses go out, and a typo
-or a wrong type is one sentence. Trap: nothing below ever sees a DictConfig.
+The only file that knows OmegaConf: YAML and `key=value` come in, plain dataclasses go out, and a typo or a wrong type
+is one sentence. Each method's section is merged against its own dataclass, so methods from outside are configured
+like those of this package. Trap: nothing below ever sees a DictConfig.
 """
 
 from __future__ import annotations
@@ -9,30 +10,28 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import omegaconf
 from omegaconf import OmegaConf
 
 from wtl.core.task import Regime
-from wtl.methods.cloning import CloningConfig
-from wtl.methods.imitation.policy import PolicyConfig
-from wtl.methods.mil import MilConfig
-from wtl.methods.nn.acting import ActingConfig
-from wtl.methods.transfer.method import FollowingConfig
-from wtl.play.attempts import ExplorationConfig
+from wtl.methods.checkpoint import method_name
+from wtl.methods.registry import find_method, known_methods
+from wtl.play.protocol import ProtocolConfig
 from wtl.stages.demonstrations import DemonstrationsConfig
 from wtl.stages.evaluate import EvaluationConfig
-from wtl.stages.train import TrainConfig
 from wtl.stages.trials import TrialsConfig
 
-PRESETS = Path(__file__).parents[2] / "configs"
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
+PACKAGE = Path(__file__).parents[1]
+PRESETS = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
+"""Inside the package where it was installed from a wheel, beside it in a checkout."""
+PRETRAINED = PACKAGE / "pretrained"
 
 
 @dataclass(frozen=True)
 class TasksConfig:
-    """The config says which task families there are, and how many tasks of each."""
+    """Which task families there are, and how many tasks of each."""
 
     benchmark: str = "ML1"
     """`toy`, `ML1`, `ML10`, `ML25`, `ML45`, `custom`, the name of an entry point in the group `wtl.tasks`, or a
@@ -83,54 +82,11 @@ class TasksConfig:
 
 
 @dataclass(frozen=True)
-class PhaseConfig:
-    """The network and the training of trial or retrial policy."""
-
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass(frozen=True)
-class RetrialConfig:
-    """The retrial policy and its rounds of meta-training."""
-
-    shared: bool = False
-    """One network for all attempts: it goes on from the trial policy's weights and takes over attempt 0 too, so
-    that what its own attempts teach serves all of them. The paper trains two networks."""
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    """Of the first round."""
-    later_train: TrainConfig = field(default_factory=TrainConfig)
-    """Of each later round, which goes on from the weights of the round before."""
-    rounds: int = 2
-    """How often trials are collected and read: 1 is the paper, more let the operator meet its own retrials."""
-    first_trials_in_context: int = 1
-    """Largest k in the first round."""
-    later_trials_in_context: int = 2
-    """Largest k in later rounds."""
-
-
-@dataclass(frozen=True)
-class CloningPhase:
-    """Behaviour cloning without context."""
-
-    policy: CloningConfig = field(default_factory=CloningConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass(frozen=True)
-class MilPhase:
-    """Meta-imitation learning: gradient steps on the demonstration."""
-
-    policy: MilConfig = field(default_factory=MilConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass(frozen=True)
 class RunConfig:
     """Everything of `wtl run`, resolved and saved with the run."""
 
     directory: str = "runs/unnamed"
+    """Where everything is written."""
     seed: int = 0
     """Of collection, training and everything else that is not Meta-World's own seed."""
     evaluation_seed: int = 1000
@@ -141,77 +97,54 @@ class RunConfig:
     """Who collects and evaluates: the cores of this machine, this process alone, or a Ray cluster (`make ray`),
     for which `directory` must be on a file system that all nodes share. The outcome does not depend on it."""
     regime: Regime = "family"
-    operator: Literal["imitating", "following"] = "imitating"
-    """How behaviour comes out of a context: the expert's actions are imitated, step by step, by a trial and a retrial
-    policy, as in the paper; or the demonstrated route is followed, bent by what one network infers (`following`)."""
+    """What the demonstration shares with the task: `goal`, `family`, or there is `none`."""
+    method: str = "imitation"
+    """Whose curve is measured: a name of `wtl methods`, or package.module:SPEC."""
+    checkpoint: str = ""
+    """A trained method that is evaluated instead of training one: a folder, or the name of one that comes with the
+    package (`wtl/pretrained/`). It brings its own configuration, exploration noise included."""
+    methods: dict[str, Any] = field(default_factory=dict)
+    """The settings of each method, by its name; see its configuration's dataclass."""
     tasks: TasksConfig = field(default_factory=TasksConfig)
-    trained: str = ""
-    """A trained policy for all attempts, evaluated instead of training one: a folder, or the name of one that comes
-    with the package (`wtl/pretrained/`)."""
-    own_demonstrations: str = ""
-    """A finished episode store of one's own, used instead of asking the expert."""
+    """Families and goals."""
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    """How an attempt is played."""
     demonstrations: DemonstrationsConfig = field(default_factory=DemonstrationsConfig)
-    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    """How demonstrations are made."""
     trials: TrialsConfig = field(default_factory=TrialsConfig)
-    trial: PhaseConfig = field(default_factory=lambda: PhaseConfig(PolicyConfig(acting=ActingConfig("held"))))
-    retrial: RetrialConfig = field(default_factory=RetrialConfig)
-    """Rounds and training of either operator."""
-    following: FollowingConfig = field(default_factory=FollowingConfig)
-    cloning: CloningPhase = field(default_factory=CloningPhase)
-    mil: MilPhase = field(default_factory=MilPhase)
+    """How trials are collected for training."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """What is evaluated."""
     video: Literal["auto", "camera", "sketch"] = "auto"
+    """The simulator's camera, a sketch, or the camera where it works."""
 
     def __post_init__(self) -> None:
-        if self.retrial.rounds < 1:
-            raise ValueError(f"retrial.rounds must be at least 1, got {self.retrial.rounds}")
-        if self.operator == "following":
-            self._check_following()
-        if self.retrial.shared:
-            if self.regime == "none":
-                raise ValueError(
-                    "retrial.shared needs something to watch before attempt 0; in regime `none` set it to false"
-                )
-            if self.retrial.policy.network != self.trial.policy.network:
-                raise ValueError("retrial.shared goes on from the trial policy: the two policy.network must be equal")
-        readable, where = self.retrial.policy.network.max_trials, "retrial.policy.network.max_trials"
-        if self.operator == "following":
-            readable, where = self.following.max_trials, "following.max_trials"
-        wanted = max(self.retrial.first_trials_in_context, self.retrial.later_trials_in_context)
-        if wanted > readable:
-            raise ValueError(f"retrial.*_trials_in_context is {wanted}, but {where} is {readable}")
+        for name in (self.method, *self.evaluation.methods):
+            spec = find_method(name)
+            if not self.checkpoint or name != self.method:
+                spec.phases(self.settings_of(name), self.regime)  # a mistake shows before anything is written
 
-    def _check_following(self) -> None:
-        if self.regime == "none":
-            raise ValueError("operator: following needs something to follow; in regime `none` set operator: imitating")
-        for name in ("train", "later_train")[: self.retrial.rounds]:
-            batch = getattr(self.retrial, name).batch
-            if batch.no_demonstration or batch.trial_queries:
-                raise ValueError(
-                    f"operator: following reads how demonstrations are shifted and is asked for no actions; set "
-                    f"retrial.{name}.batch.no_demonstration and .trial_queries to 0, "
-                    f"got {batch.no_demonstration} and {batch.trial_queries}"
-                )
-
-
-Config = TypeVar("Config")
+    def settings_of(self, name: str) -> Any:
+        """Return the configuration of a method, its defaults where nothing is set."""
+        spec = find_method(name)
+        return self.methods.get(spec.name, spec.config())
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message is one sentence for the user."""
 
 
-def trained_policy(name: str) -> Path:
-    """The folder of a trained policy. Raises ConfigError if there is none."""
+def checkpoint_directory(name: str) -> Path:
+    """Return the folder of a trained method. Raises ConfigError if there is none."""
     for candidate in (Path(name), PRETRAINED / name):
-        if (candidate / "policy.json").is_file():
+        if (candidate / "method.json").is_file():
             return candidate
-    known = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/policy.json")))
-    raise ConfigError(f"trained: there is no policy in {name!r}; give the folder of one, or one of {known}")
+    known = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/method.json")))
+    raise ConfigError(f"checkpoint: there is no trained method in {name!r}; give the folder of one, or one of {known}")
 
 
 def preset_path(name: str) -> Path:
-    """A YAML file, a run directory (its own resolved configuration) or a preset.
+    """Return the YAML file of this name: a file, a run directory (its own resolved configuration) or a preset.
 
     Raises:
         ConfigError: none of these; the message names the presets.
@@ -219,34 +152,78 @@ def preset_path(name: str) -> Path:
     for candidate in (Path(name), Path(name) / "config.yaml", PRESETS / f"{name}.yaml", PRESETS / name):
         if candidate.is_file():
             return candidate
-    known = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+    known = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml") if not path.stem.startswith("_")))
     raise ConfigError(
         f"there is no configuration {name!r}; give a YAML file, a run directory or one of the presets {known}"
     )
 
 
-def load_config(name: str, overrides: list[str], kind: type[Config] = RunConfig) -> Config:  # type: ignore[assignment]
-    """Defaults, then the YAML file, then `key=value` overrides.
+def load_config(name: str, overrides: list[str]) -> RunConfig:
+    """Return the configuration: defaults, then the YAML file, then `key=value` overrides.
 
     Raises:
         ConfigError: a key that does not exist, a value of the wrong type or out of range, a bad file.
     """
     path = preset_path(name)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.load(path), _dotlist(overrides))
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+        given: Any = OmegaConf.merge(_load_yaml(path), _dotlist(overrides))
+        sections = given.pop("methods", None) or {}
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), given)
+        if merged.checkpoint:  # a checkpoint knows what it is
+            merged = OmegaConf.merge(merged, {"method": _method_of(str(merged.checkpoint), str(merged.method))})
+        asked = dict.fromkeys([str(merged.method), *map(str, merged.evaluation.methods)])
+        specs = {spec.name: spec for spec in (*known_methods().values(), *map(find_method, asked))}
+        for section in sections:
+            if section not in specs:
+                raise ConfigError(f"methods.{section}: unknown method; known are {', '.join(specs)}")
+        config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+        settings = {
+            name: _merged(f"methods.{name}", spec.config, sections.get(name) or {})
+            for name, spec in specs.items()
+            if name in sections or any(find_method(one).name == name for one in asked)
+        }
+        return dataclasses.replace(config, methods=settings)
+    except ConfigError:
+        raise
     except (omegaconf.errors.OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(f"{path.name}: {_one_line(error)}") from error
+
+
+def _method_of(checkpoint: str, asked: str) -> str:
+    """Return the name or address of the method of a checkpoint; an address has to be given by the configuration."""
+    name = method_name(checkpoint_directory(checkpoint))
+    if name in known_methods():
+        return name
+    if find_method(asked).name == name:
+        return asked
+    raise ConfigError(f"checkpoint: {checkpoint} is of method {name!r}, which is not installed; set method=MODULE:SPEC")
+
+
+def _merged(where: str, kind: type, section: Any) -> Any:
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), section))
+    except (omegaconf.errors.OmegaConfBaseException, ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: {_one_line(error)}") from error
+
+
+def _load_yaml(path: Path) -> Any:
+    """Return a YAML file merged into the one that its key `base` names, beside it."""
+    try:
+        content: Any = OmegaConf.load(path)
     except Exception as error:
         if type(error).__module__.startswith("yaml"):
             raise ConfigError(f"{path} is not YAML: {_one_line(error)}") from error
         raise
+    if not OmegaConf.is_dict(content):
+        raise ConfigError(f"{path} must hold `key: value` lines, got a list")
+    base = content.pop("base", None)
+    return OmegaConf.merge(_load_yaml(path.parent / str(base)), content) if base else content
 
 
 def _dotlist(overrides: list[str]) -> Any:
     for override in overrides:
         if "=" not in override or override.startswith("="):
-            raise ConfigError(f"expected key=value, got {override!r}; for example retrial.train.steps=1000")
+            raise ConfigError(f"expected key=value, got {override!r}; for example tasks.family=push-v3")
     return OmegaConf.from_dotlist(overrides)
 
 
@@ -258,10 +235,10 @@ def _one_line(error: Exception) -> str:
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """Dataclasses as nested dictionaries."""
+    """Return dataclasses as nested dictionaries."""
     return dataclasses.asdict(config)
 
 
-def to_yaml(config: Any) -> str:
-    """The resolved configuration, loadable again."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+def to_yaml(config: RunConfig) -> str:
+    """Return the resolved configuration, loadable again."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))

@@ -1,23 +1,57 @@
 """The plan of a run: which stages it has, in which folders, with which settings, on which tasks.
 
-A plan does nothing; `wtl.app.pipeline` carries it out and `wtl.app.present` shows what came of it. What a stage
-does not depend on is not among its settings, so that changing it does not undo the stage.
+A plan does nothing; `wtl.app.pipeline` carries it out and `wtl.app.present` shows what came of it. What a stage does
+not depend on is not among its settings, so that changing it does not undo the stage.
 """
 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tasks
-from wtl.app.config import RunConfig, to_plain, trained_policy
+from wtl.app.config import RunConfig, checkpoint_directory, to_plain
 from wtl.app.stage import Stage
 from wtl.core.task import TaskDistribution
+from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import EpisodeStore
-from wtl.methods.learner import read_policy
-from wtl.stages.demonstrations import DemonstrationShelf
-from wtl.stages.trials import Operator
+from wtl.methods.checkpoint import read_checkpoint
+from wtl.methods.registry import PlayerRecipe, find_method
+from wtl.methods.spec import MethodSpec, Phase
+from wtl.stages.evaluate import Contestant, EvaluationStage
+from wtl.stages.trials import MakePlayer
+
+
+@dataclass(frozen=True)
+class Made:
+    """A player made in the main process, handed to every worker as it is."""
+
+    player: Any
+
+    def __call__(self, family: Any) -> Any:
+        """Return the player, whatever the family's sizes."""
+        return self.player
+
+
+@dataclass(frozen=True)
+class MethodPlan:
+    """One method of a run, and its phases."""
+
+    address: str
+    """How the configuration calls it: a name, or package.module:SPEC."""
+    spec: MethodSpec
+    config: Any
+    phases: tuple[Phase, ...]
+
+    def before(self, phase: Phase) -> tuple[Phase, ...]:
+        """Return the phases before one."""
+        return self.phases[: self.phases.index(phase)]
+
+    def label(self, phase: Phase) -> str:
+        """Return what names the random streams of a phase's training."""
+        return phase.name if len(self.phases) > 1 else self.spec.name
 
 
 class Plan:
@@ -39,102 +73,120 @@ class Plan:
         return made
 
     @functools.cached_property
-    def demos(self) -> Stage:
+    def main(self) -> MethodPlan:
+        """The run's own method; with a checkpoint it has no phases."""
+        return self._method(self.config.method, trained=not self.config.checkpoint)
+
+    @functools.cached_property
+    def others(self) -> tuple[MethodPlan, ...]:
+        """The methods that are evaluated beside it, as far as they can be.
+
+        In regime `none` there is nothing to watch for those that need a demonstration; and beside a checkpoint
+        nothing is trained.
+        """
+        found = []
+        for address in self.config.evaluation.methods:
+            method = self._method(address)
+            watches = self.config.regime != "none" or method.spec.reads.demonstrations != "required"
+            if watches and not (self.config.checkpoint and method.phases) and method.spec is not self.main.spec:
+                found.append(method)
+        return tuple(found)
+
+    def _method(self, address: str, trained: bool = True) -> MethodPlan:
+        spec, config = find_method(address), self.config.settings_of(address)
+        return MethodPlan(address, spec, config, spec.phases(config, self.config.regime) if trained else ())
+
+    @functools.cached_property
+    def demonstrations(self) -> Stage:
         """Demonstrations of every task."""
         c = self.config
-        twins = c.regime == "goal"
-        settings = {"tasks": to_plain(c.tasks), "seed": c.seed, "twins": twins}
-        if c.own_demonstrations:
-            settings["own_demonstrations"] = c.own_demonstrations
-        return Stage(self.root / "demos", settings | {"demonstrations": to_plain(c.demonstrations)})
+        settings = {"tasks": to_plain(c.tasks), "seed": c.seed, "twins": c.regime == "goal"}
+        return Stage(self.root / "demonstrations", settings | {"demonstrations": to_plain(c.demonstrations)})
 
-    @functools.cached_property
-    def trial(self) -> Stage:
-        """The trial policy; in regime `none`, where there is nothing to watch, plain cloning."""
-        c = self.config
-        phase = c.cloning if c.regime == "none" else c.trial
-        return Stage(self.root / "trial", {"regime": c.regime, "seed": c.seed, **_phase(phase)}, [self.demos])
-
-    def trials(self, round_number: int) -> Stage:
-        """Trials of a round."""
-        c = self.config
-        settings: dict[str, Any] = {"regime": c.regime, "trials": to_plain(c.trials)}
-        settings["exploration"] = to_plain(c.exploration)
-        before = [self.retrial(round_number - 1)] if round_number else []
-        if self.follows:
-            settings |= {"seed": c.seed, "follower": to_plain(c.following.follower)}
-            return Stage(self.root / f"trials-{round_number}", settings, before or [self.demos])
-        inputs = [self.trial, *before]
-        return Stage(self.root / f"trials-{round_number}", settings, inputs)
-
-    def retrial(self, round_number: int) -> Stage:
-        """The retrial policy after a round."""
-        r = self.config.retrial
+    def collection(self, method: MethodPlan, phase: Phase) -> Stage:
+        """Trials that are collected before a phase."""
+        assert phase.collection is not None
+        c, before = self.config, method.before(phase)
         settings = {
-            "policy": to_plain(self.config.following if self.follows else r.policy),
-            "train": to_plain(r.later_train if round_number else r.train),
-            "shared": r.shared,
-            "trials_in_context": r.later_trials_in_context if round_number else r.first_trials_in_context,
+            "regime": c.regime,
+            "seed": c.seed,
+            "protocol": to_plain(c.protocol),
+            "trials": to_plain(c.trials),
+            "player": dict(phase.collection.player.settings) if phase.collection.player else method.spec.name,
         }
-        return Stage(self.root / f"retrial-{round_number}", settings, [self.trials(round_number)])
+        inputs = [self.training(method, before[-1])] if before else [self.demonstrations]
+        return Stage(self.root / method.spec.name / phase.collection.name, settings, inputs)
 
-    @functools.cached_property
-    def cloning(self) -> Stage:
-        """Baseline: behaviour cloning on the same demonstrations and, where they are labelled, states of trials."""
-        inputs = [self.demos if self.follows else self.trials(0)]
-        return Stage(self.root / "cloning", _phase(self.config.cloning), inputs)
+    def training(self, method: MethodPlan, phase: Phase) -> Stage:
+        """The training of a phase."""
+        settings = {"regime": self.config.regime, "seed": self.config.seed, **phase.settings}
+        return Stage(self.root / method.spec.name / phase.name, settings, self._sources(method, phase))
 
-    @functools.cached_property
-    def mil(self) -> Stage:
-        """Baseline: meta-imitation learning on the same demonstrations."""
-        return Stage(self.root / "mil", _phase(self.config.mil), [self.demos])
+    def _sources(self, method: MethodPlan, phase: Phase) -> list[Stage]:
+        if phase.collection:
+            return [self.collection(method, phase)]
+        before = method.before(phase)
+        if before:
+            return [self.training(method, before[-1])]
+        return self.stores(method, phase)
+
+    def stores(self, method: MethodPlan, phase: Phase) -> list[Stage]:
+        """Return the stages whose episodes a phase reads."""
+        collections = [self.collection(method, p) for p in (*method.before(phase), phase) if p.collection]
+        if phase.borrows_trials:
+            lent = [p for p in self.main.phases if p.collection and p.collection.labelled]
+            collections += [self.collection(self.main, p) for p in lent[:1]]
+        return [self.demonstrations, *collections]
+
+    def checkpoint(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None) -> Path | None:
+        """Return the folder of a method after these phases (default: all); None if it has no networks yet."""
+        if method is self.main and self.config.checkpoint:
+            return checkpoint_directory(self.config.checkpoint)
+        done = method.phases if phases is None else phases
+        return self.training(method, done[-1]).directory / "checkpoint" if done else None
+
+    def make_player(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None) -> MakePlayer:
+        """Return what makes a method's player in a worker, after these phases (default: all)."""
+        return PlayerRecipe(method.address, method.config, self.checkpoint(method, phases)).player
+
+    def collecting_player(self, method: MethodPlan, phase: Phase) -> MakePlayer:
+        """Return what makes the player of the trials before a phase."""
+        assert phase.collection is not None
+        first = phase.collection.player
+        if first is None:
+            return self.make_player(method, method.before(phase))
+        return Made(first.make(method.config, self.distribution, EpisodeStore(self.demonstrations.directory)))
 
     @functools.cached_property
     def evaluation(self) -> Stage:
         """Everything played on the same entries."""
         c = self.config
-        settings = {"evaluation": to_plain(c.evaluation), "seed": c.evaluation_seed}
-        if c.trained:
-            policy = read_policy(trained_policy(c.trained))
-            return Stage(self.root / "evaluation", settings | {"policy": policy["sha256"]}, [self.demos])
-        inputs = [] if self.follows else [self.trial]
-        inputs += [self.retrial(c.retrial.rounds - 1)]
-        inputs += [stage for name, stage in (("cloning", self.cloning), ("mil", self.mil)) if self.wants(name)]
-        return Stage(self.root / "evaluation", settings, inputs)
+        settings: dict[str, Any] = {"regime": c.regime, "protocol": to_plain(c.protocol)}
+        settings |= {"evaluation": to_plain(c.evaluation), "seed": c.evaluation_seed}
+        settings["methods"] = [method.spec.name for method in (self.main, *self.others)]
+        if c.checkpoint:
+            settings["checkpoint"] = read_checkpoint(checkpoint_directory(c.checkpoint), self.main.spec).sha256
+        trained = [self.training(m, m.phases[-1]) for m in (self.main, *self.others) if m.phases]
+        untrained = {m.spec.name: to_plain(m.config) for m in self.others if not m.phases}
+        return Stage(self.root / "evaluation", settings | untrained, trained or [self.demonstrations])
 
-    def wants(self, baseline: str) -> bool:
-        """Whether a baseline is evaluated; those that read a demonstration need one."""
-        if baseline not in self.config.evaluation.baselines:
-            return False
-        if self.config.trained and baseline in ("cloning", "mil"):
-            return False
-        return self.config.regime != "none" or baseline not in ("mil", "nearest_neighbour")
+    def evaluation_stage(self) -> EvaluationStage:
+        """Return what the evaluation depends on; the demonstrations must be there."""
+        c = self.config
+        store = DemonstrationStore(self.demonstrations.directory, c.regime)
+        return EvaluationStage(
+            self.distribution, c.evaluation, c.protocol, store, c.regime, train_seed=c.seed, seed=c.evaluation_seed
+        )
 
-    @property
-    def follows(self) -> bool:
-        """Whether routes are followed; if not, actions are imitated."""
-        return self.config.operator == "following"
-
-    @property
-    def shares(self) -> bool:
-        """Whether one network serves all attempts."""
-        return self.follows or self.config.retrial.shared
-
-    def operator(self, rounds: int) -> Operator:
-        """The trained pair after this many rounds; 0: the trial policy alone."""
-        if self.config.trained:
-            policy = trained_policy(self.config.trained)
-            return Operator(policy, policy)
-        if not rounds:
-            return Operator(self.trial.policy)
-        retrial = self.retrial(rounds - 1).policy
-        return Operator(retrial if self.shares else self.trial.policy, retrial)
-
-    @property
-    def shelf(self) -> DemonstrationShelf:
-        """The demonstrations, by what they may be shown for."""
-        return DemonstrationShelf(EpisodeStore(self.demos.directory), self.config.regime)
-
-
-def _phase(phase: Any) -> dict[str, Any]:
-    return {"policy": to_plain(phase.policy), "train": to_plain(phase.train)}
+    def contestants(self) -> tuple[Contestant, ...]:
+        """Return who is evaluated, the run's own method first."""
+        return tuple(
+            Contestant(
+                name=method.spec.name,
+                # The run's own method draws from the plain streams of its entries.
+                label="" if method is self.main else method.spec.name,
+                make_player=self.make_player(method),
+                reads_trials=method.spec.reads.trials,
+            )
+            for method in (self.main, *self.others)
+        )

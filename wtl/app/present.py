@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
+import pandas as pd
 from rich.console import Console
 
 from wtl.analysis.figures import draw_curves
-from wtl.analysis.report import load_run, print_tables, report_tables, summarise
-from wtl.analysis.results import EpisodeResult
+from wtl.analysis.report import load_run, report_tables, summarise
+from wtl.analysis.tables import print_tables
 from wtl.analysis.tensorboard import write_tensorboard
-from wtl.analysis.video import Clip, Style, record, write_video
+from wtl.analysis.video import Clip, Style, write_video
 from wtl.app.config import to_yaml
 from wtl.app.plan import Plan
 from wtl.core.files import write_atomically
-from wtl.data.store import EpisodeStore
-from wtl.play.rollout import Ending
-from wtl.stages.evaluate import make_entries
+from wtl.stages.film import Film
 
 
-def clips(plan: Plan, entry: int = 0, style: Style = "auto") -> list[Clip]:
-    """Demonstration and all attempts of one entry of the evaluation, as pictures."""
+def make_clips(plan: Plan, entry: int = 0, style: Style = "auto") -> list[Clip]:
+    """Return the demonstration and all attempts of one entry of the evaluation, as pictures.
+
+    Raises:
+        ValueError: there is no such entry.
+    """
     c = plan.config
-    entries = make_entries(plan.distribution, plan.shelf, c.evaluation, c.evaluation_seed)
-    if not 0 <= entry < len(entries.sessions):
-        raise ValueError(f"entry {entry} does not exist; the evaluation has entries 0 .. {len(entries.sessions) - 1}")
-    session = entries.sessions[entry]
-    shown = next((e for e in EpisodeStore(plan.demos.directory) if e.task.name == session.demonstration_name), None)
-    return record(
-        plan.distribution.families[session.task.family],
-        session,
-        shown,
-        plan.operator(c.retrial.rounds).improvers(c.evaluation.attempts),
-        ending=Ending(c.evaluation.horizon_steps, c.evaluation.after_success_steps),
-        exploration=c.exploration,
-        style=style,
-    )
+    entries = plan.evaluation_stage().entries()
+    if not 0 <= entry < len(entries):
+        raise ValueError(f"entry {entry} does not exist; the evaluation has entries 0 .. {len(entries) - 1}")
+    family = plan.distribution.families[entries[entry].task.family]
+    player = plan.make_player(plan.main)(family.spec)
+    attempts = c.evaluation.attempts if plan.main.spec.reads.trials else 0
+    return Film(family, entries[entry], c.protocol, style).record(player, attempts)
 
 
 def present(plan: Plan, console: Console) -> None:
-    """Tables in the terminal, `report.json`, the figure, a video, and TensorBoard's curves."""
+    """Show tables in the terminal; write `report.json`, the figure, a video, and TensorBoard's curves."""
     c = plan.config
     plan.evaluation.require()
     results = load_run(plan.root)
@@ -51,9 +46,9 @@ def present(plan: Plan, console: Console) -> None:
     made = (plan.evaluation.directory / "manifest.json").stat().st_mtime
     movie = strip.with_suffix(".mp4")
     if any(not path.is_file() or path.stat().st_mtime < made for path in (strip, movie)):
-        pictured = clips(plan, _telling_entry(plan, results.rows), c.video)
-        write_video(pictured, strip)
-        write_video(pictured, movie)
+        clips = make_clips(plan, _telling_entry(plan, results.rows), c.video)
+        write_video(clips, strip)
+        write_video(clips, movie)
     write_tensorboard(
         plan.root / "tensorboard",
         results.rows,
@@ -78,28 +73,18 @@ def _title(plan: Plan) -> str:
 
 def _hyper_parameters(plan: Plan) -> dict[str, str | int | float]:
     c = plan.config
-    retrial = c.retrial
     evaluated: dict[str, str | int | float] = {"benchmark": c.tasks.benchmark, "regime": c.regime, "seed": c.seed}
-    if c.trained:  # of its training this run knows nothing
-        return evaluated | {"trained": c.trained}
-    return evaluated | {
-        "goals_per_family": c.tasks.goals_per_family,
-        "rounds": retrial.rounds,
-        "operator": c.operator,
-        "width": c.following.shift.width if plan.follows else retrial.policy.network.width,
-        "steps": retrial.train.steps,
-        "learning_rate": retrial.train.learning_rate,
-        "contexts": retrial.train.batch.contexts,
-        "queries": retrial.train.batch.queries,
-        "frames": retrial.train.batch.frames,
-    }
+    evaluated["method"] = plan.main.spec.name
+    if c.checkpoint:  # of its training this run knows nothing
+        return evaluated | {"checkpoint": c.checkpoint}
+    return evaluated | {"goals_per_family": c.tasks.goals_per_family} | dict(plan.main.spec.headline(plan.main.config))
 
 
-def _telling_entry(plan: Plan, rows: Sequence[EpisodeResult]) -> int:
-    """The first entry that failed at attempt 0 and succeeded at attempt 1, else the first of all."""
-    succeeded = {(r.task, r.seed, r.attempt): r.success for r in rows if r.method == "wtl" and not r.control}
-    entries = make_entries(plan.distribution, plan.shelf, plan.config.evaluation, plan.config.evaluation_seed)
-    for number, session in enumerate(entries.sessions):
+def _telling_entry(plan: Plan, rows: pd.DataFrame) -> int:
+    """Return the first entry that failed at attempt 0 and succeeded at attempt 1, else the first of all."""
+    own = rows[(rows.method == plan.main.spec.name) & (rows.control == "")]
+    succeeded = {(r.task, r.seed, r.attempt): r.success for r in own.itertuples()}
+    for number, session in enumerate(plan.evaluation_stage().entries()):
         before, after = (succeeded.get((session.task.name, session.seed, attempt)) for attempt in (0, 1))
         if after and not before:
             return number

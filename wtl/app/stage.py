@@ -66,11 +66,6 @@ class Stage:
         """Changes with the settings of this stage or of any stage before it."""
         return fingerprint([self.settings, [stage.identity for stage in self.inputs]])
 
-    @property
-    def policy(self) -> Path:
-        """Where a stage that trains a policy leaves it."""
-        return self.directory / "policy"
-
     def finished(self) -> bool:
         """Whether this very stage is complete.
 

@@ -1,7 +1,7 @@
 """The processes that train one network together: this one alone, or those that torchrun started.
 
 All hold the same network and each draws its own micro-batches; DistributedDataParallel averages the
-gradients. The first process leads: it alone writes what belongs to the run and speaks. Trap: a step, and
+gradients. The first process is the main one: it alone writes what belongs to the run and prints. Trap: a step, and
 everything here that says "together", must be reached by all, or those who did wait for those who did not.
 Free of torch at import.
 """
@@ -20,25 +20,25 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Team:
-    """Who trains; without arguments this process alone, for which nothing here does anything."""
+class ProcessGroup:
+    """The processes that train; without arguments this one alone, for which nothing here does anything."""
 
     size: int = 1
     rank: int = 0
-    """Of this process, 0 .. size - 1."""
+    """The number of this process, 0 .. size - 1."""
     local_rank: int = 0
     """The same among the processes of this machine: the number of its GPU."""
     local_size: int = 1
 
     @classmethod
     def from_environment(cls) -> Self:
-        """What torchrun says of this process."""
+        """Return what torchrun says of this process."""
         names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         return cls(*(int(os.environ.get(name, default)) for name, default in zip(names, "1001", strict=True)))
 
     @property
-    def leads(self) -> bool:
-        """Whether this process writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this process writes and prints."""
         return self.rank == 0
 
     def join(self) -> None:
@@ -57,17 +57,17 @@ class Team:
 
             torch.distributed.destroy_process_group()
 
-    def first(self, ask: Callable[[], Answer]) -> Answer:
-        """What the leading process answers, together: the others do not ask, they wait for it."""
+    def on_main(self, ask: Callable[[], Answer]) -> Answer:
+        """Return what the main process answers, together: the others do not ask, they wait for it."""
         if self.size == 1:
             return ask()
         import torch
 
-        answer: list[Any] = [ask() if self.leads else None]
+        answer: list[Any] = [ask() if self.is_main else None]
         torch.distributed.broadcast_object_list(answer, device=torch.device("cpu"))
         return answer[0]
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until all are here."""
         if self.size > 1:
             import torch
@@ -75,7 +75,7 @@ class Team:
             torch.distributed.all_reduce(torch.zeros(1))
 
     def gathered(self, rows_NX: Tensor) -> Tensor:
-        """(N, X) of each process -> (size x N, X) of all, together; row i of process r comes at i x size + r."""
+        """Return (size x N, X) rows of all processes, together; row i of process r comes at i x size + r."""
         if self.size == 1:
             return rows_NX
         import torch
@@ -84,8 +84,8 @@ class Team:
         torch.distributed.all_gather(everyone, rows_NX.contiguous())
         return torch.stack(everyone, dim=1).flatten(0, 1)
 
-    def averaging(self, module: nn.Module) -> nn.Module:
-        """The module, made such that a backward pass averages gradients; all start from the first's weights."""
+    def data_parallel(self, module: nn.Module) -> nn.Module:
+        """Return the module such that a backward pass averages gradients; all start from the main one's weights."""
         if self.size == 1:
             return module
         from torch.nn.parallel import DistributedDataParallel
@@ -95,4 +95,4 @@ class Team:
         return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
 
 
-ALONE = Team()
+SINGLE = ProcessGroup()

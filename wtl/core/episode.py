@@ -1,14 +1,15 @@
 """What happened: trajectories (what a learner may see), episodes (with what it may not), contexts.
 
-A `Context` is made of trajectories and a `Trajectory` has no field for a task, a goal, an expert
-label or a simulation state, so nothing hidden can reach a policy by way of its context.
+A `Context` is made of trajectories and a `Trajectory` has no field for a task, a goal or an expert label, so
+nothing hidden can reach a policy by way of its context. Trap: a context is only ever changed by name
+(`dataclasses.replace`), so that a field which somebody adds later is never lost on the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def _freeze(owner: object, name: str, dtype: type, shape: tuple[int | None, ...]
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """One episode as its own actor saw it."""
+    """One episode as its own policy saw it."""
 
     observations: np.ndarray
     """(T + 1, O) float32, the last one after the last action."""
@@ -42,6 +43,8 @@ class Trajectory:
     """(T,) bool, whether the task was solved after `actions[t]`."""
     outcome_known: bool = True
     """False where rewards and successes are withheld and read zero."""
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Further arrays by name, of any shape and of type float, integer, bool, uint8 (pictures) or string."""
 
     def __post_init__(self) -> None:
         steps = len(np.asarray(self.actions))
@@ -60,10 +63,10 @@ class Trajectory:
         """True if the success flag was up at any step (Meta-World's convention)."""
         return bool(self.successes.any())
 
-    def with_outcome_masked(self) -> Trajectory:
-        """The same path without its rewards and successes: the control "does it read the outcome?"."""
+    def with_outcome_masked(self) -> Self:
+        """Return the same path without its rewards and successes."""
         rewards, successes = np.zeros_like(self.rewards), np.zeros_like(self.successes)
-        return Trajectory(self.observations, self.actions, rewards, successes, outcome_known=False)
+        return replace(self, rewards=rewards, successes=successes, outcome_known=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,44 +77,54 @@ class Episode:
     task: Task
     role: Role
     attempt: int
-    """How many trials its actor had in its context; 0 for demonstrations."""
+    """How many trials its policy had in its context; 0 for demonstrations."""
     seed: int
     source: str
-    """What acted, for instance `expert` or the digest of a checkpoint."""
+    """What acted, for instance `expert` or a method's name and the digest of its checkpoint."""
     goal: np.ndarray
     """(G,) float32, where the expert of this task goes; a training label, never an input."""
     expert_actions: np.ndarray
-    """(T, A) float32, what the expert would have done instead of each action."""
-    states: np.ndarray
-    """(T + 1, S) float64 simulation states; S may be 0 where they are not kept."""
+    """(T, A) float32, what the expert would have done instead of each action; NaN where it was not asked."""
 
     def __post_init__(self) -> None:
         steps, action_size = self.trajectory.actions.shape
         _freeze(self, "goal", np.float32, (None,))
         _freeze(self, "expert_actions", np.float32, (steps, action_size))
-        _freeze(self, "states", np.float64, (steps + 1, None))
 
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What an improver reads: one demonstration or none, zero or more trials."""
+    """What a method reads about a task: demonstrations, trials, and what else is known."""
 
-    demonstration: Trajectory | None = None
+    demonstrations: tuple[Trajectory, ...] = ()
+    """Successful episodes of an expert, never of the identical task."""
     trials: tuple[Trajectory, ...] = ()
+    """The method's own episodes of this task, the newest last."""
+    instruction: str | None = None
+    """A sentence that says what is wanted."""
+    desired_return: float | None = None
+    """The sum of rewards that is asked for, in the environment's units."""
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    """Further things that are known, by name; a method says in its spec who fills them in."""
+
+    @property
+    def demonstration(self) -> Trajectory | None:
+        """The first demonstration, or None."""
+        return self.demonstrations[0] if self.demonstrations else None
 
     @property
     def solved(self) -> bool:
         """True if a trial is known to have succeeded."""
         return any(trial.success for trial in self.trials)
 
-    def with_trial(self, trial: Trajectory) -> Context:
-        """This context after one more trial."""
-        return Context(self.demonstration, (*self.trials, trial))
+    def with_trial(self, trial: Trajectory) -> Self:
+        """Return this context after one more trial."""
+        return replace(self, trials=(*self.trials, trial))
 
-    def newest(self, trials: int) -> Context:
-        """This context with so many trials at most."""
-        return Context(self.demonstration, self.trials[max(0, len(self.trials) - trials) :])
+    def newest(self, trials: int) -> Self:
+        """Return this context with at most so many trials, the newest ones."""
+        return replace(self, trials=self.trials[max(0, len(self.trials) - trials) :])
 
-    def with_trials(self, change: Callable[[Trajectory], Trajectory]) -> Context:
-        """This context with each trial changed."""
-        return Context(self.demonstration, tuple(change(trial) for trial in self.trials))
+    def with_trials(self, change: Callable[[Trajectory], Trajectory]) -> Self:
+        """Return this context with each trial changed."""
+        return replace(self, trials=tuple(change(trial) for trial in self.trials))

@@ -1,4 +1,4 @@
-"""The world shifted, alike in all that a context holds: where on the table something happens must not matter."""
+"""Translation augmentation: where on the table something happens must not matter."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from wtl.core.task import ObservationLayout
 
 
 @dataclass(frozen=True)
-class World:
-    """How far each of B contexts sees the world shifted."""
+class Translation:
+    """How far each of B contexts is shifted, alike in all that it holds and in its queries."""
 
     shift_BD: np.ndarray
 
-    def place(self, places: np.ndarray) -> np.ndarray:
-        """(B, ..., D) places as they are seen."""
-        return places + self.shift_BD.reshape(len(places), *[1] * (places.ndim - 2), -1)
+    def positions(self, positions: np.ndarray) -> np.ndarray:
+        """Return the (B, ..., D) positions after the shift."""
+        return positions + self.shift_BD.reshape(len(positions), *[1] * (positions.ndim - 2), -1)
 
     def observations(self, observations: np.ndarray, layout: ObservationLayout) -> np.ndarray:
-        """(B, ..., O) observations as they are seen; absent places stay absent."""
-        seen = observations.copy()
+        """Return the (B, ..., O) observations after the shift; absent objects stay absent."""
+        shifted = observations.copy()
         for point in layout.points:
-            place = observations[..., point : point + layout.dimensions]
-            present = place.any(axis=-1, keepdims=True)
-            seen[..., point : point + layout.dimensions] = np.where(present, self.place(place), place)
-        return seen
+            position = observations[..., point : point + layout.dimensions]
+            present = position.any(axis=-1, keepdims=True)
+            shifted[..., point : point + layout.dimensions] = np.where(present, self.positions(position), position)
+        return shifted

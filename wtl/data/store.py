@@ -1,9 +1,9 @@
 """Episodes on disk: append-only shards, memory-mapped, checksummed, the manifest written last.
 
-A shard is one safetensors file (no pickles) that holds the episodes of one unit of collection and
-appears under its name only when it is whole, so a collection that was killed continues by making
-the shards that are missing. The manifest closes the store. Trap: within a shard the steps of all
-episodes stand behind one another; `EpisodeStore.episode` cuts them apart.
+A shard is one safetensors file (no pickles) that holds the episodes of one unit of collection and appears under its
+name only when it is whole, so a collection that was killed continues by making the shards that are missing. The
+manifest closes the store. Trap: within a shard the steps of all episodes stand behind one another;
+`EpisodeStore.episode` cuts them apart.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ from wtl.core.episode import Episode, Role, Trajectory
 from wtl.core.files import sha256_of, write_atomically
 from wtl.core.task import Task
 
-FIELDS = ("observations", "actions", "expert_actions", "rewards", "successes", "states")
-_DTYPES = {"F32": np.float32, "F64": np.float64, "BOOL": np.bool_}
+VERSION = 2
+"""The layout of a store's files; 1 had simulation states and no extras."""
+
+_DTYPES = {
+    "F16": np.float16, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8,
+    "U16": np.uint16, "I16": np.int16, "U32": np.uint32, "I32": np.int32, "U64": np.uint64, "I64": np.int64,
+}  # fmt: skip
 
 
 class StoreError(ValueError):
-    """A store that is missing, unfinished or damaged."""
+    """A store that is missing, unfinished, damaged or of another version."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,18 @@ class EpisodeRecord:
     source: str
     goal: tuple[float, ...]
     steps: int
-    state_size: int
     success: bool
     total_reward: float
+    extras: dict[str, dict[str, Any]]
+    """The shape and the type of each further array; the values themselves where they are strings."""
 
 
 def write_shard(directory: Path, index: int, episodes: Sequence[Episode]) -> Path:
-    """Write the episodes of one unit of collection; the same episodes give the same bytes."""
+    """Write the episodes of one unit of collection and return the file; the same episodes give the same bytes.
+
+    Raises:
+        StoreError: there are no episodes, or a further array has a type that cannot be stored.
+    """
     if not episodes:
         raise StoreError(f"shard {index} of {directory} would be empty")
     arrays = {
@@ -55,39 +65,66 @@ def write_shard(directory: Path, index: int, episodes: Sequence[Episode]) -> Pat
         "expert_actions": np.concatenate([e.expert_actions for e in episodes]),
         "rewards": np.concatenate([e.trajectory.rewards for e in episodes]),
         "successes": np.concatenate([e.trajectory.successes for e in episodes]),
-        "states": np.concatenate([e.states.ravel() for e in episodes]),
     }
-    records = [
-        asdict(
-            EpisodeRecord(
-                e.task,
-                e.role,
-                e.attempt,
-                e.seed,
-                e.source,
-                tuple(e.goal.tolist()),
-                len(e.trajectory),
-                e.states.shape[1],
-                e.trajectory.success,
-                float(e.trajectory.rewards.sum(dtype=np.float64)),
-            )
-        )
-        for e in episodes
-    ]
+    pieces: dict[str, list[np.ndarray]] = {}
+    records = []
+    for episode in episodes:
+        extras = {}
+        for name, array in sorted(episode.trajectory.extras.items()):
+            extras[name] = _describe_extra(name, np.asarray(array))
+            if "values" not in extras[name]:
+                pieces.setdefault(_extra_key(name, extras[name]["type"]), []).append(np.asarray(array).ravel())
+        records.append(asdict(_record(episode, extras)))
+    arrays |= {key: np.concatenate(parts) for key, parts in pieces.items()}
     path = directory / f"shard-{index:05d}.safetensors"
-    write_atomically(path, save(arrays, metadata={"episodes": json.dumps(records)}))
+    write_atomically(path, save(arrays, metadata={"version": str(VERSION), "episodes": json.dumps(records)}))
     return path
 
 
+def _record(episode: Episode, extras: dict[str, dict[str, Any]]) -> EpisodeRecord:
+    trajectory = episode.trajectory
+    return EpisodeRecord(
+        task=episode.task,
+        role=episode.role,
+        attempt=episode.attempt,
+        seed=episode.seed,
+        source=episode.source,
+        goal=tuple(episode.goal.tolist()),
+        steps=len(trajectory),
+        success=trajectory.success,
+        total_reward=float(trajectory.rewards.sum(dtype=np.float64)),
+        extras=extras,
+    )
+
+
+def _describe_extra(name: str, array: np.ndarray) -> dict[str, Any]:
+    if array.dtype.kind == "U":
+        return {"type": "string", "shape": list(array.shape), "values": array.ravel().tolist()}
+    if array.dtype.type not in _DTYPES.values():
+        known = ", ".join(np.dtype(kind).name for kind in _DTYPES.values())
+        raise StoreError(
+            f"extra array {name!r} is of type {array.dtype}, which a store cannot hold; use {known} or str"
+        )
+    return {"type": array.dtype.name, "shape": list(array.shape)}
+
+
+def _extra_key(name: str, kind: str) -> str:
+    return f"extra/{name}/{kind}"
+
+
 def close_store(directory: Path, shard_count: int) -> None:
-    """Write the manifest of a store whose shards 0 .. shard_count - 1 are all there."""
+    """Write the manifest of a store whose shards 0 .. shard_count - 1 are all there.
+
+    Raises:
+        StoreError: a shard is missing.
+    """
     shards = []
     for index in range(shard_count):
         path = directory / f"shard-{index:05d}.safetensors"
         if not path.is_file():
             raise StoreError(f"cannot close {directory}: {path.name} is missing; run the same command again")
         shards.append({"file": path.name, "sha256": sha256_of(path)})
-    write_atomically(directory / "store.json", json.dumps({"version": 1, "shards": shards}, indent=1).encode())
+    write_atomically(directory / "store.json", json.dumps({"version": VERSION, "shards": shards}, indent=1).encode())
 
 
 def _open_shard(path: Path) -> tuple[dict[str, np.ndarray], list[EpisodeRecord]]:
@@ -111,31 +148,58 @@ def _open_shard(path: Path) -> tuple[dict[str, np.ndarray], list[EpisodeRecord]]
     return arrays, records
 
 
+@dataclass(frozen=True)
+class _Location:
+    """Where the arrays of one episode begin."""
+
+    shard: int
+    observation: int
+    step: int
+    extras: dict[str, int]
+
+
 class EpisodeStore:
     """A finished store, read-only."""
 
     def __init__(self, directory: Path, verify: bool = True) -> None:
-        """Raises StoreError if the store is missing, unfinished, or fails its checksums."""
+        """Open a store.
+
+        Raises:
+            StoreError: it is missing, unfinished or of another version, or it fails its checksums.
+        """
         manifest = directory / "store.json"
         if not manifest.is_file():
             raise StoreError(f"{directory} is no finished episode store (store.json is missing); collect it first")
+        content = json.loads(manifest.read_text())
+        if content.get("version") != VERSION:
+            raise StoreError(
+                f"{directory} is an episode store of version {content.get('version')}, and this program reads "
+                f"version {VERSION}; collect it again"
+            )
         self.directory = directory
         self.records: list[EpisodeRecord] = []
         self._shards: list[dict[str, np.ndarray]] = []
-        self._place: list[tuple[int, int, int, int]] = []
-        # shard, first observation, first step, first state number of every episode
-        for shard in json.loads(manifest.read_text())["shards"]:
+        self._locations: list[_Location] = []
+        for shard in content["shards"]:
             path = directory / shard["file"]
             if not path.is_file() or (verify and sha256_of(path) != shard["sha256"]):
                 raise StoreError(f"{path} is missing or damaged; delete {directory} and collect it again")
-            arrays, records = _open_shard(path)
-            step = state = 0
-            for i, record in enumerate(records):
-                self._place.append((len(self._shards), step + i, step, state))
-                step += record.steps
-                state += (record.steps + 1) * record.state_size
-            self._shards.append(arrays)
-            self.records.extend(records)
+            self._add(*_open_shard(path))
+
+    def _add(self, arrays: dict[str, np.ndarray], records: list[EpisodeRecord]) -> None:
+        step = 0
+        reached: dict[str, int] = {}
+        for i, record in enumerate(records):
+            firsts = {}
+            for name, about in record.extras.items():
+                if "values" not in about:
+                    key = _extra_key(name, about["type"])
+                    firsts[name] = reached.get(key, 0)
+                    reached[key] = firsts[name] + int(np.prod(about["shape"]))
+            self._locations.append(_Location(len(self._shards), step + i, step, firsts))
+            step += record.steps
+        self._shards.append(arrays)
+        self.records.extend(records)
 
     @property
     def digest(self) -> str:
@@ -149,17 +213,17 @@ class EpisodeStore:
         return (self.episode(i) for i in range(len(self)))
 
     def episode(self, index: int) -> Episode:
-        """One episode; its arrays are views of the file."""
-        record, (shard, first, step, state) = self.records[index], self._place[index]
-        arrays = self._shards[shard]
-        steps = slice(step, step + record.steps)
+        """Return one episode; its arrays are views of the file."""
+        record, location = self.records[index], self._locations[index]
+        arrays = self._shards[location.shard]
+        steps = slice(location.step, location.step + record.steps)
         trajectory = Trajectory(
-            arrays["observations"][first : first + record.steps + 1],
+            arrays["observations"][location.observation : location.observation + record.steps + 1],
             arrays["actions"][steps],
             arrays["rewards"][steps],
             arrays["successes"][steps],
+            extras={name: self._extra(arrays, location, name, about) for name, about in record.extras.items()},
         )
-        states = arrays["states"][state : state + (record.steps + 1) * record.state_size]
         return Episode(
             trajectory,
             record.task,
@@ -169,5 +233,13 @@ class EpisodeStore:
             record.source,
             np.array(record.goal),
             arrays["expert_actions"][steps],
-            states.reshape(record.steps + 1, record.state_size),
         )
+
+    def _extra(
+        self, arrays: dict[str, np.ndarray], location: _Location, name: str, about: dict[str, Any]
+    ) -> np.ndarray:
+        if "values" in about:
+            return np.array(about["values"], dtype=str).reshape(about["shape"])
+        first = location.extras[name]
+        flat = arrays[_extra_key(name, about["type"])][first : first + int(np.prod(about["shape"]))]
+        return flat.reshape(about["shape"])

@@ -1,71 +1,76 @@
-"""This is the trial policy with: no context. Plain behaviour cloning over all training tasks."""
+"""Plain behaviour cloning over all training tasks: observation in, action out, contexts are ignored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
 
-from torch import Tensor
+from torch import nn
 
 from wtl.core.episode import Context
-from wtl.core.task import FamilySpec
-from wtl.data.meta_batches import Batch
-from wtl.methods.learner import Losses, load_weights, save_policy, spec_from_json, spec_to_json
-from wtl.methods.nn.acting import ActingConfig, MixtureActor
-from wtl.methods.nn.mlp import MlpNetwork
+from wtl.core.task import FamilySpec, Regime
+from wtl.data.meta_batches import Needs
+from wtl.methods.learner import Learner, TrainConfig
+from wtl.methods.nn.acting import ActingConfig, MixturePolicy
+from wtl.methods.nn.mlp import MlpLearner, MlpNetwork
+from wtl.methods.spec import MethodSpec, Networks, Phase, Reads
+from wtl.play.policy import FromContext, Player
 
 
 @dataclass(frozen=True)
 class CloningConfig:
-    """Sizes and behaviour of the cloning baseline."""
+    """Sizes, behaviour and training of behaviour cloning."""
 
     width: int = 128
+    """Units of each hidden layer."""
     components: int = 5
+    """M, of the mixture."""
     acting: ActingConfig = field(default_factory=lambda: ActingConfig("held"))
+    """How an action is chosen."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Its training."""
 
 
+@dataclass(frozen=True)
 class Cloning:
-    """Observation in, action out; contexts are ignored."""
+    """A `Method` that ignores its contexts."""
 
-    method = "cloning"
-    compiles = True
+    config: CloningConfig
+    network: MlpNetwork
+    source: str
 
-    def __init__(self, config: CloningConfig, spec: FamilySpec, source: str = "untrained") -> None:
-        self.config, self.spec, self._source = config, spec, source
-        self.network = MlpNetwork(spec, config.width, config.components)
-
-    @property
-    def source(self) -> str:
-        """See `Improver.source`."""
-        return self._source
-
-    def fit_features(self, observations_NO: Tensor) -> None:
-        """See `Learner.fit_features`."""
-        self.network.features.fit(observations_NO)
-
-    def loss(self, batch: Batch) -> Losses:
-        """See `Learner.loss`."""
-        action = -self.network(batch.observations_BQO).log_probability(batch.labels_BQA).mean()
-        return Losses(action, action)
-
-    def actor(self, contexts: Sequence[Context], seeds: Sequence[int]) -> MixtureActor:
-        """See `Improver.actor`."""
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> MixturePolicy:
+        """See `Method.adapt`."""
         self.network.eval()
-        return MixtureActor(self.config.acting, lambda _, observations: self.network(observations), seeds)
+        return MixturePolicy(self.config.acting, lambda _, observations_RO: self.network(observations_RO), seeds)
 
-    def save(self, directory: Path) -> None:
-        """Write the policy's folder."""
-        save_policy(
-            directory, self.method, self.network, {"config": asdict(self.config), "spec": spec_to_json(self.spec)}
-        )
 
-    @classmethod
-    def from_description(cls, directory: Path, content: Mapping[str, Any]) -> Cloning:
-        """The policy that `save` wrote. Raises ValueError if it does not fit."""
-        settings = dict(content["config"])
-        config = CloningConfig(**settings | {"acting": ActingConfig(**settings["acting"])})
-        policy = cls(config, spec_from_json(content["spec"]), f"cloning {content['sha256'][:12]}")
-        load_weights(directory, policy.network)
-        return policy
+def _network(config: CloningConfig, spec: FamilySpec, part: str) -> MlpNetwork:
+    return MlpNetwork(spec, config.width, config.components)
+
+
+def _learner(config: CloningConfig, spec: FamilySpec, part: str, network: nn.Module) -> Learner:
+    assert isinstance(network, MlpNetwork)
+    return MlpLearner(network)
+
+
+def _player(config: CloningConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
+    network = networks["policy"]
+    assert isinstance(network, MlpNetwork)
+    return FromContext(Cloning(config, network, source))
+
+
+def _phases(config: CloningConfig, regime: Regime) -> tuple[Phase, ...]:
+    return (Phase("train", "policy", config.train, Needs(context=False), asdict(config), borrows_trials=True),)
+
+
+SPEC = MethodSpec(
+    name="cloning",
+    summary="Behaviour cloning without context: what the training tasks have in common.",
+    config=CloningConfig,
+    player=_player,
+    reads=Reads(demonstrations="ignored"),
+    network=_network,
+    learner=_learner,
+    phases=_phases,
+)

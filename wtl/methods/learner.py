@@ -1,44 +1,32 @@
-"""What the training loop needs of a method, and how a trained method lies on disk.
-
-A policy on disk is a folder: `weights.safetensors` (no pickles) and `policy.json`, which says which
-method it is and how it was built, so that a checkpoint of another model is refused in one sentence.
-"""
+"""What the training loop needs of a method: a network, a loss, and how it is optimised."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from wtl.core.files import write_atomically
-from wtl.core.task import FamilySpec, ObservationLayout
-from wtl.data.meta_batches import Batch
+from wtl.data.meta_batches import Batch, BatchConfig
 
 
 @dataclass(frozen=True)
 class Losses:
-    """One training step's losses; `total` is what is minimised."""
+    """The losses of one training step; `total` is what is minimised."""
 
     total: Tensor
     action: Tensor | None = None
     """Negative log-likelihood of the expert's actions, nats; of methods that imitate."""
-    belief: Tensor | None = None
-    """How far a believed goal is off, in a measure of the method's own; of methods that infer it."""
+    goal: Tensor | None = None
+    """How far an inferred goal is off, in a measure of the method's own; of methods that infer one."""
 
     def named(self) -> dict[str, Tensor]:
-        """Those that there are, in the order of the fields."""
+        """Return those that there are, in the order of the fields."""
         return {name: part for name, part in vars(self).items() if part is not None}
 
 
 class Learner(Protocol):
-    """A method that is trained by supervised learning."""
+    """One network of a method while it is trained by supervised learning."""
 
     @property
     def network(self) -> nn.Module:
@@ -51,7 +39,7 @@ class Learner(Protocol):
         ...
 
     def loss(self, batch: Batch) -> Losses:
-        """On one meta-batch."""
+        """Return the losses on one meta-batch."""
         ...
 
     def fit_features(self, observations_NO: Tensor) -> None:
@@ -59,60 +47,40 @@ class Learner(Protocol):
         ...
 
 
-def spec_to_json(spec: FamilySpec) -> dict[str, Any]:
-    """What a checkpoint remembers of the families it was trained on: sizes, not names."""
-    return {key: value for key, value in asdict(spec).items() if key not in ("name", "hidden_goal", "weight")}
+@dataclass(frozen=True)
+class TrainConfig:
+    """How one network is optimised."""
 
+    steps: int = 2000
+    """Optimiser steps."""
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    """How the batch of a step is drawn."""
+    micro_batches: int = 1
+    """M, of each step: the gradient is the mean over M batches, as of one that is M times as large. Under torchrun
+    they are shared out, so M must be a multiple of the number of processes; the outcome depends on M alone."""
+    learning_rate: float = 1e-3
+    """Peak; linear warm-up, then a cosine to zero."""
+    warmup_steps: int = 100
+    """Steps of the linear warm-up."""
+    weight_decay: float = 1e-4
+    """Of AdamW."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient."""
+    validate_every_steps: int = 250
+    """Steps between two looks at new goals of the training families."""
+    validation_batches: int = 4
+    """Batches of each such look."""
+    checkpoint_every_steps: int = 250
+    """Steps that are lost at most when a training is killed."""
+    log_every_steps: int = 25
+    """Steps between two lines of losses."""
+    device: str = "auto"
+    """auto: a GPU if there is one (bf16 and torch.compile there), else the CPU in float32."""
 
-def spec_from_json(content: Mapping[str, Any]) -> FamilySpec:
-    """The reverse of `spec_to_json`."""
-    layout = dict(content["layout"])
-    layout["points"], layout["scalars"] = tuple(layout["points"]), tuple(layout["scalars"])
-    return FamilySpec(**{**content, "layout": ObservationLayout(**layout), "name": "any", "hidden_goal": True})
-
-
-def save_policy(directory: Path, method: str, network: nn.Module, settings: Mapping[str, Any]) -> None:
-    """Write a policy's folder; `policy.json`, which makes it loadable, last."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    content = save(tensors)
-    write_atomically(directory / "weights.safetensors", content)
-    description = {"method": method, "sha256": hashlib.sha256(content).hexdigest(), **settings}
-    write_atomically(directory / "policy.json", json.dumps(description, indent=1).encode())
-
-
-def read_policy(directory: Path) -> dict[str, Any]:
-    """The description of a saved policy. Raises ValueError if there is none."""
-    path = directory / "policy.json"
-    if not path.is_file():
-        raise ValueError(f"{directory} holds no trained policy (policy.json is missing); train it first")
-    return json.loads(path.read_text())
-
-
-def load_weights(directory: Path, network: nn.Module) -> None:
-    """Load a saved policy's weights. Raises ValueError if they are damaged or of another network."""
-    path = directory / "weights.safetensors"
-    try:
-        if hashlib.sha256(path.read_bytes()).hexdigest() != read_policy(directory)["sha256"]:
-            raise SafetensorError("its checksum is another one")
-        tensors = load_file(path)
-        missing, unexpected = network.load_state_dict(tensors, strict=False)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{directory}/weights.safetensors cannot be read ({error}); train it again") from error
-    except RuntimeError as error:
-        raise ValueError(
-            f"{directory} is a checkpoint of another model: {str(error).splitlines()[-1].strip()}"
-        ) from error
-    if missing or unexpected:
-        names = ", ".join([*missing, *unexpected][:3])
-        raise ValueError(f"{directory} is a checkpoint of another model: {names} do not match")
-
-
-def inherit_weights(directory: Path, network: nn.Module, method: str, *others: str) -> None:
-    """Start from the weights of a saved policy of this method, or of one of the others.
-
-    Raises:
-        ValueError: it is of none of them, or `load_weights` does.
-    """
-    if read_policy(directory)["method"] not in (method, *others):
-        raise ValueError(f"{directory} is no {method} policy, so a {method} policy cannot start from it")
-    load_weights(directory, network)
+    def __post_init__(self) -> None:
+        counts = ("steps", "micro_batches", "validate_every_steps", "validation_batches", "checkpoint_every_steps")
+        for name in (*counts, "log_every_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"train.learning_rate must be positive, got {self.learning_rate}")

@@ -4,45 +4,43 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
-from wtl.core.episode import Context, Episode, Trajectory
+import gymnasium
+
+from wtl.core.episode import Context, Episode
 from wtl.core.rng import seed_for
-from wtl.core.task import Task, TaskFamily
-from wtl.play.rollout import Ending, EnvironmentPool, Improver, Noise, Observer, roll_out
+from wtl.core.task import TaskFamily
+from wtl.play.policy import Attempt, Player, Session
+from wtl.play.rollout import Observer, RolloutSettings, play
 
 
-@dataclass(frozen=True)
-class Session:
-    """One entry: a task, what is shown before the first attempt, and a seed."""
+class EnvironmentPool:
+    """Environments kept between batches, of one family at a time: each costs about 20 MB."""
 
-    task: Task
-    demonstration: Trajectory | None
-    demonstration_name: str
-    """Name of the demonstration's task, or empty."""
-    seed: int
+    def __init__(self) -> None:
+        self._family: str | None = None
+        self._environments: list[gymnasium.Env[Any, Any]] = []
 
+    def take(self, family: TaskFamily, count: int) -> list[gymnasium.Env[Any, Any]]:
+        """Return `count` environments of a family."""
+        if family.spec.name != self._family:
+            self.close()
+            self._family = family.spec.name
+        while len(self._environments) < count:
+            self._environments.append(family.make_environment())
+        return self._environments[:count]
 
-@dataclass(frozen=True)
-class ExplorationConfig:
-    """Noise in what is executed, part of each policy's behaviour in collection and evaluation alike."""
-
-    trial_noise: float = 0.3
-    """Attempt 0: a wider path says more about where the reward is."""
-    retrial_noise: float = 0.0
-    """Attempts 1, 2, ..., as long as no trial has succeeded; then there is nothing left to look for."""
-    spare_last: bool = True
-    """Leave the gripper alone."""
-
-    def noise(self, attempt: int, context: Context) -> Noise:
-        """The noise of an attempt that follows this context."""
-        scale = self.retrial_noise if attempt else self.trial_noise
-        return Noise(0.0 if context.solved else scale, spare_last=self.spare_last)
+    def close(self) -> None:
+        """Free all environments."""
+        for environment in self._environments:
+            environment.close()
+        self._environments, self._family = [], None
 
 
 @functools.cache
 def worker_pool() -> EnvironmentPool:
-    """The environments of this process."""
+    """Return the environments of this process."""
     return EnvironmentPool()
 
 
@@ -50,43 +48,28 @@ def play_attempt(
     family: TaskFamily,
     sessions: Sequence[Session],
     contexts: Sequence[Context],
-    improver: Improver,
-    attempt: int,
-    *,
-    ending: Ending,
-    exploration: ExplorationConfig,
+    player: Player,
+    number: int,
+    settings: RolloutSettings,
     label: str = "",
-    ask_expert: bool = True,
-    keep_states: bool = True,
-    pool: EnvironmentPool | None = None,
     observer: Observer | None = None,
 ) -> list[Episode]:
-    """One episode of every session, each after reading its own context.
+    """Return one episode of every session, each played after reading its own context.
 
-    `label` separates the randomness of controls from that of the method itself.
+    Args:
+        contexts: what is known now, one a session.
+        number: trials that went before.
+        label: separates the randomness of controls and of further methods from that of the method itself.
+
+    Raises:
+        ValueError: see `wtl.play.rollout.play`.
     """
-    seeds = [seed_for(session.seed, "attempt", attempt, label) for session in sessions]
-    return roll_out(
-        family,
-        (pool or worker_pool()).take(family, len(sessions)),
-        [session.task for session in sessions],
-        seeds,
-        improver.actor(contexts, seeds),
-        ending=ending,
-        noise=[exploration.noise(attempt, context) for context in contexts],
-        attempt=attempt,
-        source=improver.source,
-        ask_expert=ask_expert,
-        keep_states=keep_states,
-        observer=observer,
-    )
-
-
-def first_contexts(sessions: Sequence[Session]) -> list[Context]:
-    """What is known before anything was tried."""
-    return [Context(session.demonstration) for session in sessions]
+    seeds = [seed_for(session.seed, "attempt", number, label) for session in sessions]
+    environments = worker_pool().take(family, len(sessions))
+    attempt = Attempt(family, environments, sessions, contexts, seeds, number)
+    return play(attempt, player, settings, observer)
 
 
 def extended(contexts: Sequence[Context], episodes: Sequence[Episode]) -> list[Context]:
-    """Each context with the trial just made."""
+    """Return each context with the trial just made."""
     return [c.with_trial(e.trajectory) for c, e in zip(contexts, episodes, strict=True)]

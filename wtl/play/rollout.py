@@ -1,239 +1,153 @@
-"""The one environment loop of the repository, batched, and the protocols it plays with.
+"""The one environment loop of the repository, batched.
 
-A method is a function from contexts to an actor (`Improver`); collection, evaluation, videos and
-the official benchmark see only that. Each episode of a batch is counted once and none is cut when
-another one finishes, so short episodes are not favoured. Free of torch.
+Collection, evaluation, videos and the official benchmark play through it. Each episode of a batch is counted once
+and none is cut when another one finishes, so short episodes are not favoured. What a policy may see of rewards
+while an episode runs is decided here and nowhere else (`RolloutSettings.feedback`). Free of torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 
-from wtl.core.episode import Context, Episode, Role, Trajectory
-from wtl.core.rng import stream
-from wtl.core.task import Task, TaskFamily
+from wtl.core.episode import Episode, Role, Trajectory
+from wtl.core.task import Task
+from wtl.play.policy import Attempt, Player, Policy, StepBatch
 
-Observer = Callable[[int, gymnasium.Env[Any, Any]], None]
-"""Called with a row and its environment after reset and after every step (videos are made so)."""
-
-
-class Actor(Protocol):
-    """A batch of behaviours, one a row, each already adapted to its context."""
-
-    def act(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """observations (R, O) of the rows (R,) still running -> actions (R, A) within [-1, 1]."""
-        ...
-
-
-class Improver(Protocol):
-    """A method: contexts in, behaviour out. It never sees a task."""
-
-    @property
-    def source(self) -> str:
-        """What this is, recorded with every episode it makes."""
-        ...
-
-    def actor(self, contexts: Sequence[Context], seeds: Sequence[int]) -> Actor:
-        """Adapt to one context a row. Raises ValueError for contexts it cannot read."""
-        ...
+Feedback = Literal["end", "step"]
+Observer = Callable[[int, int, gymnasium.Env[Any, Any]], None]
+"""Called with a row, the steps taken so far and the environment, after reset and after every step."""
 
 
 @dataclass(frozen=True)
-class Noise:
-    """Ornstein-Uhlenbeck noise added to executed actions; the gripper is spared, grasps would break."""
+class RolloutSettings:
+    """How a batch of episodes is played and what is recorded of it."""
 
-    scale: float = 0.0
-    """Standard deviation in units of the action."""
-    correlation: float = 0.9
-    """Of two successive steps."""
-    spare_last: bool = True
-    """Leave the last action (Meta-World's gripper) alone."""
-
-
-@dataclass(frozen=True)
-class Demonstrator:
-    """The expert itself as an actor, noise in what is executed, none in the label."""
-
-    noise: Noise = Noise()
-    varied: bool = True
-    """Draw each episode's noise scale from 0 to `noise.scale`, so that clean paths are among them."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """When an episode ends."""
-
-    horizon_steps: int
+    horizon_steps: int | tuple[int, ...]
+    """The longest episode: one number, or one a row. No episode is longer than its family's horizon."""
     after_success_steps: int | None = 5
     """Steps still taken after the first success; None plays the whole horizon."""
-
-
-class EnvironmentPool:
-    """Environments kept between batches, of one family at a time: each costs about 20 MB."""
-
-    def __init__(self, make: Callable[[TaskFamily], gymnasium.Env[Any, Any]] | None = None) -> None:
-        self._make = make or (lambda family: family.make_environment())
-        self._family: str | None = None
-        self._environments: list[gymnasium.Env[Any, Any]] = []
-
-    def take(self, family: TaskFamily, count: int) -> list[gymnasium.Env[Any, Any]]:
-        """`count` environments of a family."""
-        if family.spec.name != self._family:
-            self.close()
-            self._family = family.spec.name
-        while len(self._environments) < count:
-            self._environments.append(self._make(family))
-        return self._environments[:count]
-
-    def close(self) -> None:
-        """Free all environments."""
-        for environment in self._environments:
-            environment.close()
-        self._environments, self._family = [], None
+    feedback: Feedback = "end"
+    """When a policy learns what its actions earned: after the episode, as in Watch-Try-Learn, or at the next step."""
+    ask_expert: bool = False
+    """Whether every step is labelled with what the expert would do; if not, the labels are NaN."""
+    role: Role = "trial"
+    """What the episodes are recorded as."""
 
 
 class _Recorder:
     """The growing arrays of one episode."""
 
-    def __init__(self, observation: np.ndarray, state: np.ndarray, goal: np.ndarray) -> None:
-        self.goal = goal
-        self.observations, self.states = [observation], [state]
+    def __init__(self, observation: np.ndarray, goal: np.ndarray, horizon_steps: int) -> None:
+        self.goal, self.horizon_steps = goal, horizon_steps
+        self.observations = [observation]
         self.actions: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
         self.rewards: list[float] = []
         self.successes: list[bool] = []
+        self.over = False
         self._solved_at: int | None = None
-        self.closed = False
 
-    def add(
-        self,
-        observation: np.ndarray,
-        state: np.ndarray,
-        action: np.ndarray,
-        label: np.ndarray,
-        reward: float,
-        success: bool,
-    ) -> None:
+    def add(self, observation: np.ndarray, action: np.ndarray, label: np.ndarray, reward: float, success: bool) -> None:
         if success and self._solved_at is None:
             self._solved_at = len(self.successes)
         self.observations.append(observation)
-        self.states.append(state)
         self.actions.append(action)
         self.labels.append(label)
         self.rewards.append(reward)
         self.successes.append(success)
 
     def ended(self, after_success_steps: int | None) -> bool:
-        if self.closed:
+        steps = len(self.successes)
+        if self.over or steps >= self.horizon_steps:
             return True
-        if self._solved_at is None or after_success_steps is None:
-            return False
-        return len(self.successes) > self._solved_at + after_success_steps
+        solved = self._solved_at is not None and after_success_steps is not None
+        return solved and steps > self._solved_at + after_success_steps  # type: ignore[operator]
 
     def episode(self, task: Task, role: Role, attempt: int, seed: int, source: str) -> Episode:
         trajectory = Trajectory(
             np.stack(self.observations), np.stack(self.actions), np.array(self.rewards), np.array(self.successes)
         )
-        return Episode(
-            trajectory, task, role, attempt, seed, source, self.goal, np.stack(self.labels), np.stack(self.states)
-        )
+        return Episode(trajectory, task, role, attempt, seed, source, self.goal, np.stack(self.labels))
 
 
-class _NoiseProcess:
-    """Each row's noise from its own stream; drawn for the whole horizon at once, which gives the same numbers."""
+def play(
+    attempt: Attempt, player: Player, settings: RolloutSettings, observer: Observer | None = None
+) -> list[Episode]:
+    """Return one episode of every session, in the order of the sessions, played by this player.
 
-    def __init__(
-        self, noises: Sequence[Noise], seeds: Sequence[int], steps: int, action_size: int, varied: bool
-    ) -> None:
-        generators = [stream(seed, "noise") for seed in seeds]
-        scales = [n.scale * (g.random() if varied else 1.0) for n, g in zip(noises, generators, strict=True)]
-        self._scale = np.array(scales)[:, None] * np.ones(action_size)
-        self._scale[[n.spare_last for n in noises], -1] = 0.0
-        normal_BTA = np.stack([g.standard_normal((steps + 1, action_size)) for g in generators])
-        self._correlation = np.array([n.correlation for n in noises])[:, None]
-        self._value, self._kicks = (
-            normal_BTA[:, 0],
-            np.sqrt(1.0 - self._correlation[..., None] ** 2) * normal_BTA[:, 1:],
-        )
-
-    def step(self, step: int, rows: np.ndarray) -> np.ndarray:
-        """(R, A) the noise of this step; every step must be asked for, in order."""
-        self._value = self._correlation * self._value + self._kicks[:, step]
-        return self._scale[rows] * self._value[rows]
+    Raises:
+        ValueError: the player cannot read a context, or gives an action that is not finite; or an environment gives
+            an observation or a reward that is not finite, or does not say whether the task is solved.
+    """
+    return roll_out(attempt, player.policy(attempt), settings, player.source, observer)
 
 
 def roll_out(
-    family: TaskFamily,
-    environments: Sequence[gymnasium.Env[Any, Any]],
-    tasks: Sequence[Task],
-    seeds: Sequence[int],
-    actor: Actor | Demonstrator,
-    *,
-    ending: Ending,
-    noise: Noise | Sequence[Noise] = Noise(),
-    role: Role = "trial",
-    attempt: int = 0,
-    source: str = "expert",
-    ask_expert: bool = True,
-    keep_states: bool = True,
-    observer: Observer | None = None,
+    attempt: Attempt, policy: Policy, settings: RolloutSettings, source: str, observer: Observer | None = None
 ) -> list[Episode]:
-    """Play one episode of every task, all rows in step, one policy call a step.
-
-    Args:
-        environments: one a task, of this family.
-        tasks, seeds: B each; a row's randomness depends on its own seed only.
-        actor: B rows of behaviour, or the expert.
-        noise: added to what a policy executes, alike or one a row; a demonstrator brings its own.
-        ask_expert: label every step with what the expert would do; without it the labels of a policy's episode are NaN.
-
-    Returns:
-        B episodes, in the order of the tasks.
-
-    Raises:
-        ValueError: a policy's action is not finite.
-    """
-    expert = isinstance(actor, Demonstrator)
-    horizon = min(ending.horizon_steps, family.spec.horizon_steps)
-    own = actor.noise if isinstance(actor, Demonstrator) else noise
-    noises = [own] * len(tasks) if isinstance(own, Noise) else own
-    varied = isinstance(actor, Demonstrator) and actor.varied
-    process = _NoiseProcess(noises, seeds, horizon, family.spec.action_size, varied)
-    nothing = np.zeros(0)
-    records: list[_Recorder] = []
-    for row, task in enumerate(tasks):
-        observation, _ = environments[row].reset(options={"task": task})
-        records.append(_Recorder(observation, nothing, family.goal(environments[row])))
-        if observer:
-            observer(row, environments[row])
+    """Return one episode of every session: all rows go in step, with one policy call a step. See `play`."""
+    tasks = [session.task for session in attempt.sessions]
+    records = _begin(attempt, tasks, settings)
     rows = np.arange(len(tasks))
     present = np.stack([record.observations[0] for record in records])
-    for step in range(horizon):
-        if ask_expert or expert:
-            labels = np.stack([family.expert_action(environments[row]) for row in rows.tolist()])
-        else:
-            labels = np.full((len(rows), family.spec.action_size), np.nan)
-        actions = labels if isinstance(actor, Demonstrator) else actor.act(present[rows], rows)
-        if not expert and not np.isfinite(actions).all():
-            bad = tasks[int(rows[~np.isfinite(actions).all(axis=1)][0])]
-            raise ValueError(f"{source} gave an action that is not finite at step {step} of task {bad.name}")
-        actions = np.clip(actions + process.step(step, rows), -1.0, 1.0).astype(np.float32)
+    rewards, successes = np.full(len(tasks), np.nan), np.full(len(tasks), np.nan)
+    if observer:
+        for row in rows.tolist():
+            observer(row, 0, attempt.environments[row])
+    number = 0
+    while len(rows):
+        labels = np.full((len(rows), attempt.family.spec.action_size), np.nan)
+        if settings.ask_expert:
+            labels = attempt.expert.actions(number, rows)
+        actions = policy.act(StepBatch(present[rows], rows, number, rewards[rows], successes[rows]))
+        _check_actions(actions, tasks, rows, number, source)
+        actions = np.clip(actions, -1.0, 1.0).astype(np.float32)
         for row, action, label in zip(rows.tolist(), actions, labels, strict=True):
-            observation, reward, terminated, truncated, info = environments[row].step(action)
+            observation, reward, success, over = _step(attempt, row, action, number)
             present[row] = observation
-            records[row].add(observation, nothing, action, label, float(reward), bool(info["success"]))
-            records[row].closed = terminated or truncated
+            records[row].add(observation, action, label, reward, success)
+            records[row].over = over
+            if settings.feedback == "step":
+                rewards[row], successes[row] = reward, success
             if observer:
-                observer(row, environments[row])
-        rows = rows[[not records[row].ended(ending.after_success_steps) for row in rows.tolist()]]
-        if len(rows) == 0:
-            break
+                observer(row, number + 1, attempt.environments[row])
+        number += 1
+        rows = rows[[not records[row].ended(settings.after_success_steps) for row in rows.tolist()]]
     return [
-        record.episode(task, role, attempt, seed, source)
-        for record, task, seed in zip(records, tasks, seeds, strict=True)
+        record.episode(task, settings.role, attempt.number, seed, source)
+        for record, task, seed in zip(records, tasks, attempt.seeds, strict=True)
     ]
+
+
+def _begin(attempt: Attempt, tasks: list[Task], settings: RolloutSettings) -> list[_Recorder]:
+    family = attempt.family
+    horizons = np.broadcast_to(settings.horizon_steps, len(tasks)).clip(max=family.spec.horizon_steps)
+    records = []
+    for row, (task, seed) in enumerate(zip(tasks, attempt.seeds, strict=True)):
+        environment = attempt.environments[row]
+        observation, _ = environment.reset(seed=seed % 2**31, options={"task": task})
+        records.append(_Recorder(np.array(observation), family.goal(environment), int(horizons[row])))
+    return records
+
+
+def _step(attempt: Attempt, row: int, action: np.ndarray, number: int) -> tuple[np.ndarray, float, bool, bool]:
+    observation, reward, terminated, truncated, info = attempt.environments[row].step(action)
+    where = f"step {number} of task {attempt.sessions[row].task.name}"
+    if not (np.isfinite(observation).all() and np.isfinite(float(reward))):
+        raise ValueError(f"the environment gave an observation or a reward that is not finite at {where}")
+    if "success" not in info:
+        raise ValueError(f'the environment did not say whether the task is solved (info["success"]) at {where}')
+    # A copy: an environment may hand out the same array every time.
+    return np.array(observation), float(reward), bool(info["success"]), bool(terminated or truncated)
+
+
+def _check_actions(actions: np.ndarray, tasks: list[Task], rows: np.ndarray, number: int, source: str) -> None:
+    finite = np.isfinite(actions).all(axis=1)
+    if not finite.all():
+        bad = tasks[int(rows[~finite][0])]
+        raise ValueError(f"{source} gave an action that is not finite at step {number} of task {bad.name}")

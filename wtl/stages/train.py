@@ -1,339 +1,96 @@
-"""The training loop: any learner, any meta-batches; exact resume, and the offending batch when a loss blows up.
-
-A batch is a function of the step, so a run that was killed goes on with the very same numbers (bit for
-bit on a CPU). Batches are made in a thread beside the training step. A step may be the mean over several
-micro-batches, done one after another here or shared out among the processes of a team.
-"""
+"""Stage: the training of one network of one method, from episode stores to a checkpoint of the whole method."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import functools
-import io
-import os
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
-from wtl.compute.distributed import ALONE, Team
-from wtl.core.files import write_atomically
-from wtl.data.meta_batches import Batch, BatchConfig, MetaBatches
-from wtl.methods.learner import Learner, Losses
-
-Progress = Callable[[int, int, str], None]
-"""Called with (steps done, steps in all, a note)."""
+from wtl.compute.distributed import ProcessGroup
+from wtl.core.episode import Episode
+from wtl.core.rng import seed_for
+from wtl.core.task import Regime, Split, TaskDistribution
+from wtl.data.meta_batches import MetaBatches
+from wtl.data.store import EpisodeStore
+from wtl.methods.checkpoint import load_networks, read_checkpoint, save_checkpoint
+from wtl.methods.spec import MethodSpec, Phase
+from wtl.stages.training import Progress, Training, share_cores
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Optimisation of one network."""
+class FitStage:
+    """What the stage depends on."""
 
-    steps: int = 2000
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    micro_batches: int = 1
-    """M, of each step: the gradient is the mean over M batches, as of one that is M times as large. Under torchrun
-    they are shared out, so M must be a multiple of the number of processes; the outcome depends on M alone."""
-    learning_rate: float = 1e-3
-    """Peak; linear warm-up, then a cosine to zero."""
-    warmup_steps: int = 100
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    validate_every_steps: int = 250
-    validation_batches: int = 4
-    checkpoint_every_steps: int = 250
-    log_every_steps: int = 25
-    device: str = "auto"
-    """auto: a GPU if there is one (bf16 and torch.compile there), else the CPU in float32."""
+    distribution: TaskDistribution
+    spec: MethodSpec
+    config: Any
+    """The method's configuration."""
+    phase: Phase
+    regime: Regime
+    seed: int
+    label: str
+    """Names the random streams of this training."""
 
-    def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "micro_batches",
-            "validate_every_steps",
-            "validation_batches",
-            "checkpoint_every_steps",
-            "log_every_steps",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"train.learning_rate must be positive, got {self.learning_rate}")
-
-
-def choose_device(name: str, team: Team = ALONE) -> torch.device:
-    """A GPU or the CPU; in a team each process takes the GPU of its own number.
-
-    Raises:
-        ValueError: a device that is not there.
-    """
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"train.device is {name}, but no GPU is available; set device: auto")
-    if device.type == "cuda" and team.size > 1:
-        if team.local_size > torch.cuda.device_count():
-            raise ValueError(
-                f"{team.local_size} processes train on this machine, which has {torch.cuda.device_count()} GPUs; "
-                "start one process a GPU, or set device: cpu"
-            )
-        return torch.device("cuda", team.local_rank)
-    return device
-
-
-def own_parts(config: TrainConfig, team: Team) -> range:
-    """Which of a step's micro-batches this process does.
-
-    Raises:
-        ValueError: they cannot be shared out evenly.
-    """
-    if config.micro_batches % team.size:
-        raise ValueError(
-            f"train.micro_batches is {config.micro_batches}, which {team.size} processes cannot share evenly; "
-            f"set it to a multiple of {team.size} (and batch.contexts lower by as much), or start fewer processes"
-        )
-    return range(team.rank, config.micro_batches, team.size)
-
-
-def _prefetched(batches: MetaBatches, first: int, last: int, parts: Sequence[int]) -> Iterator[list[Batch]]:
-    """These micro-batches of the steps first .. last - 1, made ahead of time in a thread."""
-    line: queue.Queue[list[Batch] | BaseException] = queue.Queue(maxsize=4)
-    stop = threading.Event()
-
-    def produce() -> None:
-        for step in range(first, last):
-            try:
-                item: list[Batch] | BaseException = [batches(step, part) for part in parts]
-            except BaseException as error:
-                item = error
-            while not stop.is_set():
-                try:
-                    line.put(item, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if stop.is_set() or isinstance(item, BaseException):
-                return
-
-    thread = threading.Thread(target=produce, daemon=True)
-    thread.start()
-    try:
-        for _ in range(first, last):
-            item = line.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
-
-
-class _Loss(nn.Module):
-    """A loss as the forward pass of a module: what a team can hook, since learners call their network in other ways."""
-
-    def __init__(self, network: nn.Module, loss: Callable[[Batch], Losses]) -> None:
-        super().__init__()
-        self.network, self._loss = network, loss
-
-    def forward(self, batch: Batch) -> Losses:
-        return self._loss(batch)
-
-
-class Training:
-    """One network being trained in one folder, by one process or by a team."""
-
-    def __init__(
+    def fit(
         self,
-        learner: Learner,
-        config: TrainConfig,
+        stores: Iterable[Path],
+        before: Path | None,
         directory: Path,
-        log_dir: Path,
-        seed: int,
-        team: Team = ALONE,
-    ) -> None:
-        self.learner, self.config, self.directory, self.log_dir = learner, config, directory, log_dir
-        self.team, self._parts = team, own_parts(config, team)
-        self.device = choose_device(config.device, team)
-        if self.device.index is not None:
-            torch.cuda.set_device(self.device)
-        torch.manual_seed(seed % 2**63)
-        self.network = learner.network.to(self.device)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
-        self.loss = learner.loss
-        if self.device.type == "cuda" and learner.compiles:
-            self.loss = torch.compile(learner.loss, dynamic=False)
-        self.step = 0
-        self.history: list[dict[str, float]] = []
+        log_directory: Path,
+        group: ProcessGroup,
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """Train the phase's network and save the method with it; return what the manifest says.
 
-    def _rate(self, step: int) -> float:
-        warmup = min(1.0, (step + 1) / max(self.config.warmup_steps, 1))
-        return warmup * 0.5 * (1.0 + float(np.cos(np.pi * min(step / self.config.steps, 1.0))))
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.directory / "checkpoint.pt"
-
-    def resume(self) -> bool:
-        """Go on from the last checkpoint, if there is one."""
-        if not self._checkpoint.is_file():
-            return False
-        content = torch.load(self._checkpoint, weights_only=True, map_location=self.device)
-        self.network.load_state_dict(content["network"])
-        self.optimiser.load_state_dict(content["optimiser"])
-        self.schedule.load_state_dict(content["schedule"])
-        torch.set_rng_state(content["random"].cpu())
-        self.step, self.history = content["step"], content["history"]
-        return True
-
-    def checkpoint(self) -> None:
-        """Everything that is needed to go on exactly."""
-        content = {
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "random": torch.get_rng_state(),
-            "step": self.step,
-            "history": self.history,
-        }
-        _save_checkpoint(self._checkpoint, content)
-
-    def _losses(self, batch: Batch, loss: Callable[[Batch], Losses] | None = None) -> Losses:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return (loss or self.loss)(batch.to(self.device))
-
-    @functools.cached_property
-    def _shared_loss(self) -> nn.Module:
-        """Made at the first step, when the weights are those that training starts from."""
-        return self.team.averaging(_Loss(self.network, self.loss))
-
-    def train_step(self, *parts: Batch) -> Losses:
-        """One optimiser step on the micro-batches of this process; the mean losses over those of all.
-
-        Raises:
-            FloatingPointError: a loss is not finite, on whichever process; its batch is written out.
+        Args:
+            stores: the episode stores to read.
+            before: the checkpoint of the phases so far.
+            directory: the stage's folder; the checkpoint goes into `checkpoint` below it.
+            log_directory: where TensorBoard's events go.
         """
-        self.network.train()
-        self.optimiser.zero_grad(set_to_none=True)
-        rows = []
-        for left, batch in zip(reversed(range(len(parts))), parts, strict=True):
-            # Processes wait for one another once a step, with the last micro-batch.
-            waits = self.team.size == 1 or left == 0
-            with contextlib.nullcontext() if waits else self._shared_loss.no_sync():  # type: ignore[operator]
-                losses = self._losses(batch, self._shared_loss)
-                (losses.total / len(parts)).backward()
-            rows.append(torch.stack([loss.detach() for loss in losses.named().values()]))
-        all_losses = [
-            Losses(**dict(zip(losses.named(), row, strict=True))) for row in self.team.gathered(torch.stack(rows))
-        ]
-        # Looked at after the gradients, so that all processes come here and stop alike.
-        for part, losses in enumerate(all_losses):
-            if not torch.isfinite(losses.total):
-                self._stop(part, losses, parts)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
-        self.optimiser.step()
-        self.schedule.step()
-        self.step += 1
-        return _mean(all_losses)
+        share_cores(group)
+        networks, start = self._networks(before)
+        learner_of = self.spec.learner
+        assert learner_of is not None
+        learner = learner_of(self.config, self.distribution.spec, self.phase.part, networks[self.phase.part])
+        episodes = [episode for store in stores for episode in EpisodeStore(store)]
+        batches, validation = self._batches(episodes, "train"), self._batches(episodes, "validation")
+        seed = seed_for(self.seed, "train", self.label)
+        training = Training(learner, self.phase.train, directory, log_directory, seed, group)
+        if not training.resume():
+            if start is not None:
+                learner.network.load_state_dict(start)
+            else:
+                learner.fit_features(batches.some_observations())
+        training.fit(batches, validation, progress)
+        family = self.distribution.spec
+        group.on_main(lambda: save_checkpoint(directory / "checkpoint", self.spec, self.config, family, networks))
+        last = [line for line in training.history if line["validation"]][-1]
+        return {"steps": training.step, "validation_loss": round(last.get("action", last["total"]), 4)}
 
-    def _stop(self, part: int, losses: Losses, parts: Sequence[Batch]) -> None:
-        path = self.directory / f"bad-batch-{self.step}.pt"
-        if part in self._parts:
-            batch = parts[self._parts.index(part)]
-            _save_checkpoint(path, {"step": self.step, "batch": repr(batch), "tensors": _tensors(batch)})
-        self.team.meet()  # before any process ends, and with it all: the file must be whole
-        raise FloatingPointError(f"loss is {losses.total.item()} at step {self.step}; the batch is in {path}")
+    def _networks(self, before: Path | None) -> tuple[dict[str, nn.Module], Mapping[str, Any] | None]:
+        """Return the networks so far with the one that is trained now, and the weights that it starts from."""
+        networks: dict[str, nn.Module] = {}
+        if before is not None:
+            networks = load_networks(read_checkpoint(before, self.spec), self.spec)
+        start = networks[self.phase.start_from].state_dict() if self.phase.start_from else None
+        # The first weights belong to the stage, whatever this process did before.
+        torch.manual_seed(seed_for(self.seed, "network", self.label))
+        assert self.spec.network is not None
+        networks[self.phase.part] = self.spec.network(self.config, self.distribution.spec, self.phase.part)
+        return networks, start
 
-    def validate(self, batches: MetaBatches) -> Losses:
-        """Mean losses on fixed batches of held-out goals of the training families."""
-        self.network.eval()
-        count = self.config.validation_batches
-        # Gradients stay on: a method that adapts by gradient steps needs them here too.
-        return _mean([self._losses(batches(i)) for i in range(count)])
-
-    def fit(self, batches: MetaBatches, validation: MetaBatches | None, progress: Progress) -> None:
-        """Train to the last step; the leading process writes checkpoints, TensorBoard and `losses.csv` on the way."""
-        config, leads = self.config, self.team.leads
-        # Steps from here on will come again, so their old events go.
-        writer = SummaryWriter(str(self.log_dir), purge_step=self.step + 1) if leads else None
-        note = ""
-        try:
-            for parts in _prefetched(batches, self.step, config.steps, self._parts):
-                losses = self.train_step(*parts)
-                last = self.step == config.steps
-                if self.step % config.log_every_steps == 0 or last:
-                    self._log(writer, "train", losses)
-                if validation and (self.step % config.validate_every_steps == 0 or last):
-                    checked = self.validate(validation)
-                    self._log(writer, "validation", checked)
-                    note = _note(losses, checked)
-                if leads and (self.step % config.checkpoint_every_steps == 0 or last):
-                    self.checkpoint()
-                progress(self.step, config.steps, note)
-        finally:
-            if writer:
-                writer.close()
-        if leads:
-            self._write_history()
-
-    def _log(self, writer: SummaryWriter | None, part: str, losses: Losses) -> None:
-        values = {name: loss.item() for name, loss in losses.named().items()}
-        if writer:
-            for name, value in values.items():
-                writer.add_scalar(f"loss_{name}/{part}", value, self.step)
-            if part == "train":
-                writer.add_scalar("learning_rate", self.schedule.get_last_lr()[0], self.step)
-        self.history.append({"step": self.step, "validation": float(part == "validation"), **values})
-
-    def _write_history(self) -> None:
-        names = ["step", "validation", "total", "action", "belief"]
-        text = io.StringIO()
-        table = csv.DictWriter(text, names, restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.history)
-        write_atomically(self.directory / "losses.csv", text.getvalue().encode())
-
-
-def _mean(losses: Sequence[Losses]) -> Losses:
-    """Of each kind of loss, over batches of one size."""
-    kinds = {name: [one.named()[name].detach() for one in losses] for name in losses[0].named()}
-    return Losses(**{name: torch.stack(values).mean() for name, values in kinds.items()})
-
-
-def _note(trained: Losses, checked: Losses) -> str:
-    """For the progress bar."""
-    parts = []
-    if trained.action is not None and checked.action is not None:
-        parts.append(f"loss {trained.action.item():.2f}, validation {checked.action.item():.2f}")
-    if trained.belief is not None and checked.belief is not None:
-        parts.append(f"goal {trained.belief.item():.3f}, validation {checked.belief.item():.3f}")
-    return ", ".join(parts)
-
-
-def _tensors(batch: Batch) -> dict[str, torch.Tensor]:
-    parts = {**vars(batch), **(vars(batch.segments) if batch.segments else {})}
-    return {name: value.cpu() for name, value in parts.items() if isinstance(value, torch.Tensor)}
-
-
-def share_cores(team: Team = ALONE) -> None:
-    """Half of the cores for torch: the other half makes batches, and on small machines is the same silicon twice."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2 // team.local_size))
+    def _batches(self, episodes: Iterable[Episode], split: Split) -> MetaBatches:
+        return MetaBatches(
+            self.phase.train.batch,
+            self.phase.needs,
+            [episode for episode in episodes if episode.task.split == split],
+            self.distribution.spec,
+            regime=self.regime,
+            seed=seed_for(self.seed, "batches", self.label, split),
+            weights=self.distribution.weights,
+        )

@@ -1,11 +1,10 @@
-"""The network of trial and retrial policy: read a context once, then answer queries.
+"""The network of trial and retrial policy: encode a context once, then answer queries.
 
-Frames of demonstration and trials, and the start of the present episode, become tokens; a transformer
-reads them; two beliefs are pooled out of them and supervised (their labels exist in training only): the
-goal of the demonstration and the hidden goal of the task. With those, every frame and every query has a
-*view*: places as seen from one another, from the start, from the goal. A query (the present observation,
-without the frame before it, so that there is nothing to copy) looks into the frames by its view, and ends
-in a mixture over actions. The context is encoded once per episode.
+Frames of demonstration and trials, and the start of the present episode, become tokens; a transformer encodes them;
+two goals are localised in them and supervised (their labels exist in training only): the demonstration's and the
+hidden goal of the task. With those, every frame and every query has a *view*: positions as seen from one another,
+from the start, from the goal. A query (the present observation, without the frame before it, so that there is
+nothing to copy) attends to the frames by its view, and ends in a mixture over actions.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from wtl.core.task import FamilySpec
-from wtl.data.meta_batches import Segments
-from wtl.methods.nn.attention import Offer, RelativeAttentionBlock, SelfAttentionBlock, sinusoids
+from wtl.data.segments import ContextBatch, Segments
+from wtl.methods.nn.attention import KeyValueCache, RelativeAttentionBlock, SelfAttentionBlock, sinusoids
 from wtl.methods.nn.features import OUTCOMES, ObservationFeatures, outcomes
 from wtl.methods.nn.mixture import Mixture, MixtureHead
 
@@ -40,40 +39,40 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A context after it was read: all that a control step needs."""
+class EncodedContext:
+    """A context after it was encoded: all that a control step needs."""
 
     start_BO: Tensor
     """The present episode's first observation."""
-    belief_BG: Tensor
-    """Where the network thinks the hidden goal is, in world coordinates."""
-    shown_BG: Tensor
-    """Where it thinks the demonstration's goal was; zeros without one."""
-    offers: tuple[Offer, ...]
+    goal_BG: Tensor
+    """The estimate of the hidden goal, in world coordinates."""
+    demonstrated_goal_BG: Tensor
+    """The estimate of the demonstration's goal; zeros without one."""
+    caches: tuple[KeyValueCache, ...]
+    """One a reader layer."""
 
-    def rows(self, rows: Tensor) -> Reading:
-        """The contexts of these numbers."""
-        offers = tuple(tuple(part[rows] for part in offer) for offer in self.offers)
-        return Reading(self.start_BO[rows], self.belief_BG[rows], self.shown_BG[rows], offers)
+    def rows(self, rows: Tensor) -> EncodedContext:
+        """Return the contexts of these numbers."""
+        caches = tuple(tuple(part[rows] for part in cache) for cache in self.caches)
+        return EncodedContext(self.start_BO[rows], self.goal_BG[rows], self.demonstrated_goal_BG[rows], caches)
 
-    def joined(self, other: Reading) -> Reading:
-        """These contexts and then the others."""
+    def joined(self, other: EncodedContext) -> EncodedContext:
+        """Return these contexts and then the others."""
 
         def both(a: Tensor, b: Tensor) -> Tensor:
             return torch.cat([a, b])
 
-        pairs = zip(self.offers, other.offers, strict=True)
-        offers = tuple(tuple(map(both, one, another)) for one, another in pairs)
-        return Reading(
+        pairs = zip(self.caches, other.caches, strict=True)
+        return EncodedContext(
             both(self.start_BO, other.start_BO),
-            both(self.belief_BG, other.belief_BG),
-            both(self.shown_BG, other.shown_BG),
-            offers,
+            both(self.goal_BG, other.goal_BG),
+            both(self.demonstrated_goal_BG, other.demonstrated_goal_BG),
+            tuple(tuple(map(both, one, another)) for one, another in pairs),
         )
 
 
-class Votes(nn.Module):
-    """A place as an average of places that were seen, each with an offset, weighted by what a token says.
+class GoalLocaliser(nn.Module):
+    """A position as an average of positions that were seen, each with an offset, weighted by what a token says.
 
     Pointing at the best frame is learned at once, and the rest is triangulation from there.
     """
@@ -81,44 +80,44 @@ class Votes(nn.Module):
     def __init__(self, width: int, points: int, dimensions: int) -> None:
         super().__init__()
         self.points, self.dimensions = points, dimensions
-        self.ballot = nn.Sequential(
+        self.head = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, points * (1 + dimensions))
         )
 
-    def forward(self, x_BLE: Tensor, places_BLPD: Tensor, present_BLP: Tensor, unit: Tensor) -> Tensor:
-        """Tokens and the places in their frames -> (B, D)."""
-        ballot = self.ballot(x_BLE).float().unflatten(-1, (self.points, 1 + self.dimensions))
-        weight = ballot[..., 0].masked_fill(~present_BLP, -1e4).flatten(1).softmax(dim=1)
-        votes = places_BLPD + ballot[..., 1:] * unit
-        return (weight[..., None] * votes.flatten(1, 2)).sum(dim=1)
+    def forward(self, x_BLE: Tensor, positions_BLPD: Tensor, present_BLP: Tensor, unit: Tensor) -> Tensor:
+        """Return the (B, D) estimate from tokens and the positions in their frames."""
+        out = self.head(x_BLE).float().unflatten(-1, (self.points, 1 + self.dimensions))
+        weight = out[..., 0].masked_fill(~present_BLP, -1e4).flatten(1).softmax(dim=1)
+        estimates = positions_BLPD + out[..., 1:] * unit
+        return (weight[..., None] * estimates.flatten(1, 2)).sum(dim=1)
 
 
 class ContextNetwork(nn.Module):
-    """Segments, the start of an episode and queries in, mixtures over actions out."""
+    """Contexts, the start of an episode and queries in, mixtures over actions out."""
 
     def __init__(self, config: NetworkConfig, spec: FamilySpec) -> None:
         super().__init__()
         if spec.goal_size != spec.layout.dimensions:
-            raise ValueError(f"a goal must be a place of {spec.layout.dimensions} coordinates, got {spec.goal_size}")
+            raise ValueError(f"a goal must be a position of {spec.layout.dimensions} numbers, got {spec.goal_size}")
         self.config = config
         width, points, dimensions = config.width, len(spec.layout.points), spec.layout.dimensions
         self.features = ObservationFeatures(spec.layout)
         view, scalars = self.features.view_vectors * dimensions, len(spec.layout.scalars)
-        told = spec.action_size + points * dimensions
+        payload = spec.action_size + points * dimensions
         self.frame = nn.Sequential(
-            nn.Linear(view - points * dimensions + scalars + told + OUTCOMES, 2 * width),
+            nn.Linear(view - points * dimensions + scalars + payload + OUTCOMES, 2 * width),
             nn.GELU(),
             nn.Linear(2 * width, width),
         )
-        # Segment 0 is the demonstration, then the trials, the newest last, then the start of this episode.
+        # One for demonstrations, one for each trial (the newest last), one for the start of this episode.
         self.segment = nn.Parameter(0.02 * torch.randn(2 + config.max_trials, width))
         self.encoder = nn.ModuleList(SelfAttentionBlock(width, config.heads) for _ in range(config.encoder_layers))
         self.encoded = nn.LayerNorm(width)
-        self.goal = Votes(width, points, dimensions)
-        self.shown_goal = Votes(width, points, dimensions)
+        self.goal = GoalLocaliser(width, points, dimensions)
+        self.demonstrated_goal = GoalLocaliser(width, points, dimensions)
         self.query = nn.Sequential(nn.Linear(view + scalars, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.reader = nn.ModuleList(
-            RelativeAttentionBlock(width, config.heads, self.features.view_vectors, dimensions, told)
+            RelativeAttentionBlock(width, config.heads, self.features.view_vectors, dimensions, payload)
             for _ in range(config.reader_layers)
         )
         self.trunk = nn.Sequential(
@@ -126,19 +125,23 @@ class ContextNetwork(nn.Module):
         )
         self.head = MixtureHead(width, config.components, spec.action_size)
 
-    def _told(self, segments: Segments, places: Tensor, present: Tensor) -> Tensor:
-        """(B, S, F, C) what each frame hands over as it is: its action, and the way of all places to the next frame."""
-        following = torch.cat([places[:, :, 1:], places[:, :, -1:]], dim=2)
-        ahead = (following - places) * present[..., None] / self.features.scale
+    def _payload(self, segments: Segments, positions: Tensor, present: Tensor) -> Tensor:
+        """Return (B, S, F, C): each frame's action, and the way of all positions to the next frame."""
+        following = torch.cat([positions[:, :, 1:], positions[:, :, -1:]], dim=2)
+        ahead = (following - positions) * present[..., None] / self.features.scale
         return torch.cat([segments.actions_BSFA, ahead.flatten(-2)], dim=-1)
 
-    def _tokens(self, segments: Segments, told: Tensor, start_BO: Tensor) -> Tensor:
+    def _segment_embeddings(self, context: ContextBatch) -> Tensor:
+        """Return (S, E)."""
+        demonstrations = context.demonstrations.masked_BS.shape[1] if context.demonstrations else 0
+        trials = context.trials.masked_BS.shape[1] if context.trials else 0
+        return self.segment[[0] * demonstrations + list(range(1, 1 + trials))]
+
+    def _tokens(self, context: ContextBatch, segments: Segments, payload: Tensor, start_BO: Tensor) -> Tensor:
         seen = self._seen(segments.observations_BSFO, segments.observations_BSFO[:, :, :1])
-        x = torch.cat([seen, told, outcomes(segments)], dim=-1)
+        x = torch.cat([seen, payload, outcomes(segments)], dim=-1)
         x_BSFE = self.frame(x) + sinusoids(x.shape[2], self.config.width).to(x)
-        trials = x.shape[1] - segments.has_demonstration
-        kinds = [0] * segments.has_demonstration + list(range(1, 1 + trials))
-        frames = (x_BSFE + self.segment[kinds][:, None]).flatten(1, 2)
+        frames = (x_BSFE + self._segment_embeddings(context)[:, None]).flatten(1, 2)
         now = self._seen(start_BO, start_BO)
         now = torch.cat([now, now.new_zeros(len(now), x.shape[-1] - now.shape[-1])], dim=-1)
         return torch.cat([frames, (self.frame(now) + self.segment[-1])[:, None]], dim=1)
@@ -149,43 +152,52 @@ class ContextNetwork(nn.Module):
             [self.features.view(observations, start).flatten(-2), self.features.change(observations, start)], -1
         )
 
-    def read(self, segments: Segments, start_BO: Tensor) -> Reading:
-        """Encode B contexts, each for an episode that begins with this observation."""
+    def encode(self, context: ContextBatch, start_BO: Tensor) -> EncodedContext:
+        """Return B encoded contexts, each for an episode that begins with this observation.
+
+        Raises:
+            ValueError: the contexts hold neither demonstrations nor trials.
+        """
+        segments = context.all
         observations = segments.observations_BSFO
-        frames = observations.shape[2]
-        places, present = self.features.places(observations)
-        told = self._told(segments, places, present)
-        x_BLE = self._tokens(segments, told, start_BO)
+        positions, present = self.features.positions(observations)
+        payload = self._payload(segments, positions, present)
+        x_BLE = self._tokens(context, segments, payload, start_BO)
         for block in self.encoder:
             x_BLE = block(x_BLE)
         x_BLE = self.encoded(x_BLE)
 
-        now, here = self.features.places(start_BO[:, None])
-        places_BLPD = torch.cat([places.flatten(1, 2), now], dim=1)
+        now, here = self.features.positions(start_BO[:, None])
+        positions_BLPD = torch.cat([positions.flatten(1, 2), now], dim=1)
         present_BLP = torch.cat([present.flatten(1, 2), here], dim=1)
-        belief_BG = self.goal(x_BLE, places_BLPD, present_BLP, self.features.scale)
-        shown_BG = torch.zeros_like(belief_BG)
-        goals_BSG = belief_BG[:, None].expand(-1, observations.shape[1], -1)
-        if segments.has_demonstration:
-            own = slice(0, frames)
-            shown_BG = self.shown_goal(x_BLE[:, own], places_BLPD[:, own], present_BLP[:, own], self.features.scale)
-            goals_BSG = torch.cat([shown_BG[:, None], goals_BSG[:, 1:]], dim=1)
+        scale = self.features.scale
+        goal_BG = self.goal(x_BLE, positions_BLPD, present_BLP, scale)
+        demonstrated_BG = torch.zeros_like(goal_BG)
+        goals_BSG = goal_BG[:, None].expand(-1, observations.shape[1], -1)
+        if context.demonstrations is not None:
+            count, frames = context.demonstrations.observations_BSFO.shape[1:3]
+            own = slice(0, count * frames)
+            demonstrated_BG = self.demonstrated_goal(x_BLE[:, own], positions_BLPD[:, own], present_BLP[:, own], scale)
+            goals_BSG = torch.cat([demonstrated_BG[:, None].expand(-1, count, -1), goals_BSG[:, count:]], dim=1)
         first = observations[:, :, :1].expand_as(observations)
         view = self.features.view(observations, first, goals_BSG[:, :, None]).flatten(1, 2)
-        offers = tuple(block.offer(x_BLE[:, :-1], view, told.flatten(1, 2)) for block in self.reader)  # type: ignore[operator]
-        return Reading(start_BO, belief_BG, shown_BG, offers)
+        caches = tuple(
+            block.keys_and_values(x_BLE[:, :-1], view, payload.flatten(1, 2))  # type: ignore[operator]
+            for block in self.reader
+        )
+        return EncodedContext(start_BO, goal_BG, demonstrated_BG, caches)
 
-    def answer(self, reading: Reading, observations_BQO: Tensor) -> Mixture:
-        """Mixtures over the actions of B x Q queries."""
-        start_BQO = reading.start_BO[:, None].expand_as(observations_BQO)
-        view_BQVD = self.features.view(observations_BQO, start_BQO, reading.belief_BG[:, None])
+    def answer(self, encoded: EncodedContext, observations_BQO: Tensor) -> Mixture:
+        """Return mixtures over the actions of B x Q queries."""
+        start_BQO = encoded.start_BO[:, None].expand_as(observations_BQO)
+        view_BQVD = self.features.view(observations_BQO, start_BQO, encoded.goal_BG[:, None])
         change = self.features.change(observations_BQO, start_BQO)
         x_BQE = self.query(torch.cat([view_BQVD.flatten(-2), change], dim=-1))
-        for block, offer in zip(self.reader, reading.offers, strict=True):
-            x_BQE = block(x_BQE, view_BQVD, offer)
+        for block, cache in zip(self.reader, encoded.caches, strict=True):
+            x_BQE = block(x_BQE, view_BQVD, cache)
         return self.head(self.trunk(x_BQE))
 
-    def belief_error(self, belief_BG: Tensor, goal_BG: Tensor) -> Tensor:
-        """Mean smooth-L1 distance of belief and goal in deviations of the hand's position."""
+    def goal_error(self, estimate_BG: Tensor, goal_BG: Tensor) -> Tensor:
+        """Return the mean smooth-L1 distance of estimate and goal, in deviations of the hand's position."""
         scale = self.features.deviation[: self.features.layout.dimensions]
-        return nn.functional.smooth_l1_loss(belief_BG / scale, goal_BG / scale, beta=0.1)
+        return nn.functional.smooth_l1_loss(estimate_BG / scale, goal_BG / scale, beta=0.1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wtl.core.rng import stream
 from wtl.methods.nn.mixture import Mixture
+from wtl.play.policy import StepBatch
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,12 @@ class ActingConfig:
     """How an action is chosen from a mixture."""
 
     component: Literal["held", "likeliest"] = "likeliest"
-    """held: one quantile of the mixture is drawn per episode and kept, so an episode follows one
-    hypothesis, until a trial has succeeded; likeliest: the mean of the heaviest component, as the
-    paper does at test time."""
+    """held: one quantile of the mixture is drawn per episode and kept, so an episode follows one hypothesis, until a
+    trial has succeeded; likeliest: the mean of the heaviest component, as the paper does at test time."""
 
 
-class MixtureActor:
-    """`wtl.play.rollout.Actor` over a function from (row numbers, observations) to mixtures."""
+class MixturePolicy:
+    """A `Policy` over a function from (row numbers, observations) to mixtures."""
 
     def __init__(
         self,
@@ -34,17 +34,21 @@ class MixtureActor:
         seeds: Sequence[int],
         solved: Sequence[bool] = (),
     ) -> None:
-        """`solved`: rows (none if empty) that have nothing left to look for."""
+        """Draw the quantile of each row.
+
+        Args:
+            solved: rows (none if empty) that have nothing left to look for.
+        """
         self._answer = answer
         held = config.component == "held"
         self._held = torch.tensor([held and not known for known in solved or [False] * len(seeds)])
         self._quantile = torch.tensor([stream(seed, "component").random() for seed in seeds])
 
     @torch.inference_mode()
-    def act(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """See `Actor.act`."""
-        rows_R = torch.from_numpy(rows)
-        mixture = self._answer(rows_R, torch.from_numpy(np.asarray(observations, np.float32)))
+    def act(self, step: StepBatch) -> np.ndarray:
+        """See `Policy.act`."""
+        rows_R = torch.from_numpy(step.rows)
+        mixture = self._answer(rows_R, torch.from_numpy(np.asarray(step.observations, np.float32)))
         component = mixture.logits_M.argmax(-1)
         if self._held.any():
             heights = mixture.logits_M.softmax(-1).cumsum(-1)

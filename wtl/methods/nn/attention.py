@@ -10,9 +10,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 _SHARPEST = math.log(200.0)  # weight of a squared length: 7 % of a unit of length tells two frames apart
 
-Offer = tuple[Tensor, ...]
-"""What a context offers to queries, computed once per episode: keys and values (B, H, L, E / H) of each head, and
-those that all heads share, (B, L, ...)."""
+KeyValueCache = tuple[Tensor, ...]
+"""What queries attend to, computed once per episode: keys and values (B, H, L, E / H) of each head, and those that all
+heads share, (B, L, ...)."""
 
 
 def _split_heads(x_BLE: Tensor, heads: int) -> Tensor:
@@ -44,16 +44,20 @@ class SelfAttentionBlock(nn.Module):
 
 
 class RelativeAttentionBlock(nn.Module):
-    """Queries look into a context by what they have in common with it: learned content and relative places.
+    """Queries look into a context by what they have in common with it: learned content and relative positions.
 
     Besides the dot product of contents, a frame's score falls with the squared distance between the query's view
-    (places as seen from one another) and the frame's, in a metric that each query chooses for itself; that is a dot
+    (positions as seen from one another) and the frame's, in a metric that each query chooses for itself; that is a dot
     product too, with (2 w v, -w) as query and (v, |v|^2) as key. What comes back is the frame's content and how far
     the query is from it in each vector of the view: a family never seen can be followed without being recognised.
     """
 
-    def __init__(self, width: int, heads: int, vectors: int, dimensions: int, told: int) -> None:
-        """`told`: numbers that each frame hands over as they are (its action, the way to the next frame)."""
+    def __init__(self, width: int, heads: int, vectors: int, dimensions: int, payload: int) -> None:
+        """Build the block for views of V vectors.
+
+        Args:
+            payload: numbers that each frame hands over as they are (its action, the way to the next frame).
+        """
         super().__init__()
         self.heads, self.vectors, self.dimensions = heads, vectors, dimensions
         self.norm = nn.LayerNorm(width)
@@ -65,20 +69,20 @@ class RelativeAttentionBlock(nn.Module):
         with torch.no_grad():
             self.metric.bias.copy_(ranges.repeat_interleave(vectors))
         self.kv = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width + heads * ((vectors + 1) * dimensions + told), width)
+        self.out = nn.Linear(width + heads * ((vectors + 1) * dimensions + payload), width)
         self.feed_forward = _FeedForward(width)
 
-    def offer(self, context_BLE: Tensor, view_BLVD: Tensor, told_BLC: Tensor) -> Offer:
-        """Keys and values of a context."""
+    def keys_and_values(self, context_BLE: Tensor, view_BLVD: Tensor, payload_BLC: Tensor) -> KeyValueCache:
+        """Return the keys and values of a context."""
         k, v = (_split_heads(part, self.heads) for part in self.kv(context_BLE).chunk(2, dim=-1))
         view = view_BLVD.flatten(-2)
         shared_key = torch.cat([view, view_BLVD.square().sum(-1)], dim=-1)
         # In one piece, or every control step would copy them into one.
-        return k.contiguous(), v.contiguous(), shared_key, torch.cat([view, told_BLC], dim=-1)
+        return k.contiguous(), v.contiguous(), shared_key, torch.cat([view, payload_BLC], dim=-1)
 
-    def forward(self, x_BQE: Tensor, view_BQVD: Tensor, offered: Offer) -> Tensor:
+    def forward(self, x_BQE: Tensor, view_BQVD: Tensor, cache: KeyValueCache) -> Tensor:
         """(B, Q, E), (B, Q, V, D) -> (B, Q, E)."""
-        k, v, shared_key, shared_value = offered
+        k, v, shared_key, shared_value = cache
         x = self.norm(x_BQE)
         q = _split_heads(self.q(x), self.heads)
         w = _split_heads(self.metric(x), self.heads).float().clamp(max=_SHARPEST).exp()  # (B, H, Q, V)
@@ -88,13 +92,13 @@ class RelativeAttentionBlock(nn.Module):
         score = (distance.flatten(1, 2) @ shared_key.mT.to(w)).unflatten(1, (self.heads, -1))
         weight = (score + (q @ k.mT) * q.shape[-1] ** -0.5).softmax(-1)
         shared = (weight.flatten(1, 2) @ shared_value.to(w)).unflatten(1, (self.heads, -1))
-        there, told = shared.split(
+        there, payload = shared.split(
             [self.vectors * self.dimensions, shared.shape[-1] - self.vectors * self.dimensions], -1
         )
         away = there.unflatten(-1, view.shape[-2:]) - view
         # The way to the frame in the vectors that this head goes by.
         chosen = (w[..., None] * away).sum(-2) / w.sum(-1, keepdim=True).clamp(min=1e-6)
-        found = torch.cat([weight.to(v) @ v, away.flatten(-2), chosen, told], dim=-1)
+        found = torch.cat([weight.to(v) @ v, away.flatten(-2), chosen, payload], dim=-1)
         x_BQE = x_BQE + self.out(found.transpose(1, 2).flatten(-2))
         return x_BQE + self.feed_forward(x_BQE)
 

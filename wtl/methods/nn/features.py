@@ -1,4 +1,4 @@
-"""What a network sees of an observation (places, places relative to one another, the other numbers) and of rewards."""
+"""What a network sees of observations (positions, also relative to one another, and other numbers) and of rewards."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from wtl.core.task import ObservationLayout
-from wtl.data.meta_batches import Segments
+from wtl.data.segments import Segments
 
 OUTCOMES = 6
-_LIMIT = 5.0  # standard deviations; a place off the map must not drown the rest
+_LIMIT = 5.0  # standard deviations; a position off the map must not drown the rest
 
 
 class ObservationFeatures(nn.Module):
-    """(..., O) observations -> (..., size) normalised features, absent places as zeros."""
+    """(..., O) observations -> (..., size) normalised features, absent objects as zeros."""
 
     mean: Tensor
     deviation: Tensor
-    _places: Tensor
+    _positions: Tensor
     _scalars: Tensor
     _first: Tensor
     _second: Tensor
@@ -31,8 +31,8 @@ class ObservationFeatures(nn.Module):
         self.vectors = len(layout.points) + len(self.pairs)
         self.size = self.vectors * layout.dimensions + len(layout.scalars)
         # Indices as tensors: a list would be turned into one at each of the hundreds of control steps of an episode.
-        places = [p + d for p in layout.points for d in range(layout.dimensions)]
-        indices = {"_places": places, "_scalars": layout.scalars, "_first": [a for a, _ in self.pairs]}
+        positions = [p + d for p in layout.points for d in range(layout.dimensions)]
+        indices = {"_positions": positions, "_scalars": layout.scalars, "_first": [a for a, _ in self.pairs]}
         for name, numbers in (indices | {"_second": [b for _, b in self.pairs]}).items():
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.int64), persistent=False)
         self.register_buffer("mean", torch.zeros(self.size))
@@ -40,9 +40,9 @@ class ObservationFeatures(nn.Module):
 
     def _raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
         size = self.layout.dimensions
-        places, here = self.places(x)
-        apart, both = self.apart(places, here)
-        vectors, present = torch.cat([places, apart], dim=-2), torch.cat([here, both], dim=-1)
+        positions, here = self.positions(x)
+        apart, both = self.apart(positions, here)
+        vectors, present = torch.cat([positions, apart], dim=-2), torch.cat([here, both], dim=-1)
         scalars = x.index_select(-1, self._scalars)
         mask = torch.cat([present.repeat_interleave(size, dim=-1), torch.ones_like(scalars, dtype=torch.bool)], -1)
         return torch.cat([vectors.flatten(-2), scalars], dim=-1), mask
@@ -70,19 +70,19 @@ class ObservationFeatures(nn.Module):
         points = len(self.layout.points)
         return points * (points + 2) + len(self.pairs)
 
-    def places(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., O) -> (..., P, D) places in world coordinates and (..., P) whether each is present."""
-        places = observations.index_select(-1, self._places).unflatten(-1, (-1, self.layout.dimensions))
-        return places, places.abs().sum(-1) > 0
+    def positions(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., O) -> (..., P, D) positions in world coordinates and (..., P) whether each is present."""
+        positions = observations.index_select(-1, self._positions).unflatten(-1, (-1, self.layout.dimensions))
+        return positions, positions.abs().sum(-1) > 0
 
-    def apart(self, places: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., P, D) and (..., P) -> the vectors between all pairs of places and whether both are there."""
-        vectors = places.index_select(-2, self._second) - places.index_select(-2, self._first)
+    def apart(self, positions: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., P, D) and (..., P) -> the vectors between all pairs of positions and whether both are there."""
+        vectors = positions.index_select(-2, self._second) - positions.index_select(-2, self._first)
         return vectors, present.index_select(-1, self._first) & present.index_select(-1, self._second)
 
     @property
     def middle(self) -> Tensor:
-        """(P, D) where each place is on average."""
+        """(P, D) where each point is on average."""
         points, size = len(self.layout.points), self.layout.dimensions
         return self.mean[: points * size].unflatten(0, (points, size))
 
@@ -94,11 +94,11 @@ class ObservationFeatures(nn.Module):
     def view(self, observations: Tensor, start: Tensor, goal: Tensor | None = None) -> Tensor:
         """How things stand in an episode: (..., O) now, (..., O) at its start, (..., D) its goal -> (..., V, D).
 
-        All places as seen from the world, from one another, from where all were at the start, and from the goal
-        (without one, V is smaller by the points); in lengths of `scale`; vectors to or from an absent place are zeros.
+        All positions as seen from the world, from one another, from where all were at the start, and from the goal
+        (without one, V is smaller by the points); in lengths of `scale`; vectors to or from an absent object are zeros.
         """
-        now, here = self.places(observations)
-        then, was = self.places(start)
+        now, here = self.positions(observations)
+        then, was = self.positions(start)
         since = (now[..., :, None, :] - then[..., None, :, :]).flatten(-3, -2)
         since_here = (here[..., :, None] & was[..., None, :]).flatten(-2)
         apart, both = self.apart(now, here)
@@ -112,7 +112,7 @@ class ObservationFeatures(nn.Module):
     def change(self, observations: Tensor, start: Tensor) -> Tensor:
         """(..., O) now and at the start -> (..., number of scalars): how the other numbers changed, normalised.
 
-        What they are names a family; how they change is the same story in all of them.
+        Their values identify a family; their changes mean the same in all of them.
         """
         if not self.layout.scalars:
             return observations[..., :0]

@@ -1,0 +1,95 @@
+"""The episodes of an evaluation as one pandas table, and the groups that every report makes of it.
+
+The table has one row per episode. Its columns are those of the CSV file, and their meaning is that of
+the fields of `EpisodeResult`; no value is missing, an empty `control` stands for the method itself:
+
+* `method`, `control`, `regime`, `split`, `family`, `task`, `demonstration`: object, each a str
+* `train_seed`, `seed`, `attempt`, `steps`: int64
+* `success`: bool
+* `return`: float64, finite, in the units of the environment
+
+Reading and checking the file is the work of `wtl.analysis.results`. Trap: a rate over rows of several
+regimes or splits mixes what must not be mixed, so tables and figures keep them apart with `by_setting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from wtl.analysis.results import COLUMNS, EpisodeResult
+from wtl.analysis.statistics import wilson_interval
+
+CurveKey = tuple[str, str]
+"""Method and control (empty for the method itself); there is one improvement curve for each."""
+
+POOLED = ("all", "hidden_goal", "visible_goal")
+"""The groups of `groups` that are not a family."""
+
+_TYPES = dict.fromkeys(("train_seed", "seed", "attempt", "steps"), "int64") | {"success": "bool", "return": "float64"}
+
+
+def to_table(rows: Iterable[EpisodeResult]) -> pd.DataFrame:
+    """Return the rows as a table (see above), in their order."""
+    values = [row.values for row in rows]
+    return pd.DataFrame(values, columns=list(COLUMNS), dtype=object).astype(_TYPES)
+
+
+def success_rates(episodes: pd.DataFrame, by: str = "attempt") -> pd.DataFrame:
+    """Return how often the episodes of each value of the column `by` succeeded, ordered by that value.
+
+    The columns are `by`, `n` (episodes), `successes`, `low` and `high` (the 95 % Wilson interval of the rate).
+    """
+    counts = episodes.groupby(by)["success"].agg(n="size", successes="sum").reset_index()
+    intervals = [wilson_interval(k, n) for k, n in zip(counts["successes"], counts["n"], strict=True)]
+    return counts.assign(low=[i.low for i in intervals], high=[i.high for i in intervals])
+
+
+def main_method(episodes: pd.DataFrame) -> str:
+    """Return the method that the report is about: the one with the most attempts of its own.
+
+    Among equals it is the one that has controls, then the first by name. Raises ValueError if no row
+    stands for a method itself (with an empty control).
+    """
+    attempts = episodes[episodes["control"] == ""].groupby("method")["attempt"].nunique()
+    if attempts.empty:
+        raise ValueError("no method was evaluated: every row has a control")
+    controlled = set(episodes.loc[episodes["control"] != "", "method"])
+    return min(attempts.index, key=lambda method: (-attempts[method], method not in controlled, method))
+
+
+def main_rows(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the main method itself, without its controls."""
+    return episodes[(episodes["method"] == main_method(episodes)) & (episodes["control"] == "")]
+
+
+def curve_name(key: CurveKey) -> str:
+    """Return `method` for a method itself, `method.control` for its control."""
+    method, control = key
+    return f"{method}.{control}" if control else method
+
+
+def curves(episodes: pd.DataFrame) -> dict[CurveKey, pd.DataFrame]:
+    """Return the rows of each method and control; the main method comes first, then they go by name."""
+    main = main_method(episodes)
+    found: dict[CurveKey, pd.DataFrame] = dict(iter(episodes.groupby(["method", "control"])))
+    return dict(sorted(found.items(), key=lambda item: (item[0][0] != main, item[0])))
+
+
+def groups(episodes: pd.DataFrame, hidden_goal_families: frozenset[str]) -> dict[str, pd.DataFrame]:
+    """Return the rows of `all`, `hidden_goal`, `visible_goal` and each family, without empty groups."""
+    hidden = episodes["family"].isin(hidden_goal_families)
+    found = {"all": episodes, "hidden_goal": episodes[hidden], "visible_goal": episodes[~hidden]}
+    found |= dict(iter(episodes.groupby("family")))
+    return {name: members for name, members in found.items() if len(members)}
+
+
+def by_setting(episodes: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of each regime and split, by a name such as `family-test`."""
+    return {f"{regime}-{split}": members for (regime, split), members in episodes.groupby(["regime", "split"])}
+
+
+def by_attempt(episodes: pd.DataFrame) -> dict[int, pd.DataFrame]:
+    """Return the rows of each attempt, in the order of the attempts."""
+    return dict(iter(episodes.groupby("attempt")))

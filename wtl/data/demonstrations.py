@@ -1,0 +1,73 @@
+"""Which demonstration may be shown for which task: one rule, for training and evaluation alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wtl.core.episode import Context, Episode
+from wtl.core.rng import stream
+from wtl.core.task import Regime, Task
+from wtl.data.store import EpisodeStore
+
+
+class DemonstrationSampler:
+    """Chooses among demonstrations of these tasks.
+
+    A demonstration may be shown for a task of the same split and family, in regime `goal` of the same hidden goal,
+    and never for the identical task: Meta-World resets deterministically, so replaying it would solve the task and
+    measure nothing.
+    """
+
+    def __init__(self, tasks: Sequence[Task], regime: Regime) -> None:
+        """Take the task of each demonstration, in the demonstrations' order."""
+        self._tasks, self.regime = tasks, regime
+        self._by_key: dict[tuple[str, str, str], list[int]] = {}
+        for i, task in enumerate(tasks):
+            self._by_key.setdefault(self._key(task), []).append(i)
+
+    def _key(self, task: Task) -> tuple[str, str, str]:
+        return (task.split, task.family, task.goal_name if self.regime == "goal" else "")
+
+    def candidates(self, task: Task) -> np.ndarray:
+        """Return the numbers (N,) of the demonstrations that may be shown for a task; none in regime `none`.
+
+        Raises:
+            ValueError: there is none, in another regime.
+        """
+        if self.regime == "none":
+            return np.zeros(0, dtype=int)
+        found = [i for i in self._by_key.get(self._key(task), []) if self._tasks[i].parameters != task.parameters]
+        if not found:
+            raise ValueError(f"no demonstration of another task for {task.name} in regime `{self.regime}`")
+        return np.array(found)
+
+    def choose(self, task: Task, count: int, seed: int) -> list[int]:
+        """Return the numbers of `count` different demonstrations for a task, or as many as there are."""
+        candidates = self.candidates(task)
+        order = stream(seed, "demonstration for", task.name).permutation(len(candidates))
+        return [int(candidates[i]) for i in order[:count]]
+
+
+class DemonstrationStore:
+    """A store of demonstrations with the rule of what may be shown."""
+
+    def __init__(self, directory: Path, regime: Regime) -> None:
+        """Open the store. Raises StoreError if it cannot be read."""
+        self.episodes = EpisodeStore(directory)
+        self.sampler = DemonstrationSampler([record.task for record in self.episodes.records], regime)
+
+    def choose(self, task: Task, count: int, seed: int) -> tuple[Episode, ...]:
+        """Return `count` different demonstrations that may be shown for a task, or as many as there are.
+
+        Raises:
+            ValueError: there is none, in a regime that shows some.
+        """
+        return tuple(self.episodes.episode(i) for i in self.sampler.choose(task, count, seed))
+
+
+def first_context(demonstrations: Sequence[Episode]) -> Context:
+    """Return what is known of a task before anything was tried: what these demonstrations show."""
+    return Context(tuple(episode.trajectory for episode in demonstrations))

@@ -1,0 +1,82 @@
+"""The one list of methods: those of this package, those of installed packages, and any by its address.
+
+A method from outside needs no fork: its package names its spec under the entry point group `wtl.methods`, or a
+configuration gives the address itself, `method=package.module:SPEC`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wtl.core.task import FamilySpec
+from wtl.methods import cloning, expert, imitation, mil, nearest_neighbour, transfer
+from wtl.methods.checkpoint import load_player
+from wtl.methods.spec import MethodSpec
+from wtl.play.policy import Player
+
+METHODS: tuple[MethodSpec, ...] = (
+    imitation.SPEC, transfer.SPEC, cloning.SPEC, mil.SPEC, nearest_neighbour.SPEC, expert.SPEC,
+)  # fmt: skip
+"""The methods of this package."""
+
+GROUP = "wtl.methods"
+"""The entry point group of methods that other packages bring."""
+
+
+@functools.cache
+def known_methods() -> dict[str, MethodSpec]:
+    """Return all methods that have a name here, by name. Raises ValueError if two have the same one."""
+    found = {spec.name: spec for spec in METHODS}
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        spec = _checked(entry.load(), entry.value)
+        if spec.name in found:
+            raise ValueError(f"entry point {entry.value} brings a method named {spec.name!r}, which is taken")
+        found[spec.name] = spec
+    return found
+
+
+def find_method(name: str) -> MethodSpec:
+    """Return the method of this name, or at this address (`package.module:SPEC`).
+
+    Raises:
+        ValueError: there is none; the message lists those that there are.
+    """
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return _checked(getattr(importlib.import_module(module), attribute), name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"there is no method at {name!r} ({error}); expected package.module:SPEC") from error
+    methods = known_methods()
+    if name not in methods:
+        raise ValueError(f"unknown method {name!r}; known are {', '.join(methods)}, or give package.module:SPEC")
+    return methods[name]
+
+
+def _checked(spec: Any, where: str) -> MethodSpec:
+    if not isinstance(spec, MethodSpec):
+        raise ValueError(f"{where} is no method: expected a MethodSpec, got {type(spec).__name__}")
+    return spec
+
+
+@dataclass(frozen=True)
+class PlayerRecipe:
+    """How a worker makes a player: small, picklable, and free of weights."""
+
+    method: str
+    """A name or an address, see `find_method`."""
+    config: Any = None
+    """The configuration of a method that is not trained."""
+    checkpoint: Path | None = None
+
+    def player(self, family: FamilySpec) -> Player:
+        """Return the player for families of these sizes. Raises ValueError if its checkpoint cannot be read."""
+        spec = find_method(self.method)
+        if self.checkpoint is not None:
+            return load_player(self.checkpoint, spec)
+        return spec.player(self.config, family, {}, spec.name)

@@ -1,0 +1,105 @@
+"""What the rest of the house knows about a method: one `MethodSpec`, and nothing else.
+
+Configuration, plan, collection, training, evaluation and report iterate over specs; no file outside a method's own
+knows its name. A spec is made of plain functions, so a method needs no base class: `network` builds one of its
+networks, `learner` trains it, `player` plays with all of them, `phases` says in which order they are trained and on
+which data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from wtl.core.task import FamilySpec, Regime, TaskDistribution
+from wtl.data.meta_batches import ContextSource, Needs
+from wtl.data.store import EpisodeStore
+from wtl.methods.learner import Learner, TrainConfig
+from wtl.play.policy import Player
+
+Networks = Mapping[str, nn.Module]
+"""The trained networks of a method, by part."""
+
+
+@dataclass(frozen=True)
+class FirstPlayer:
+    """Who plays a round of trials before the method itself can."""
+
+    make: Callable[[Any, TaskDistribution, EpisodeStore], Player]
+    """From the method's configuration, the tasks and their demonstrations."""
+    settings: Mapping[str, Any]
+    """What its behaviour depends on, for the record of the stage."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Trials that are played before a phase and read by it and by all later ones."""
+
+    round_number: int
+    retries: bool
+    """Whether attempts that follow a trial are played too, or attempt 0 alone."""
+    labelled: bool
+    """Whether the expert says what it would do in every state that is visited."""
+    player: FirstPlayer | None = None
+    """None: the method itself, with the networks of the phases so far."""
+
+    @property
+    def name(self) -> str:
+        """The name of its stage."""
+        return f"trials-{self.round_number}"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The training of one network of a method, and the trials that are collected for it."""
+
+    name: str
+    """The name of its stage, unique in the method."""
+    part: str
+    """Which of the method's networks is trained."""
+    train: TrainConfig
+    needs: Needs
+    settings: Mapping[str, Any]
+    """What the outcome depends on, as plain values; a stage that was made with others is refused."""
+    collection: Collection | None = None
+    start_from: str = ""
+    """The part whose weights the network goes on from; empty: fresh weights."""
+    borrows_trials: bool = False
+    """Whether the first trials of the run's own method are read too, where the expert labelled them."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Which contexts a method can read."""
+
+    demonstrations: Literal["required", "optional", "ignored"] = "required"
+    trials: bool = False
+    """Whether trials change its behaviour; a method that ignores them plays attempt 0 only."""
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One method, or a family of methods that share parts."""
+
+    name: str
+    """How it is called in configurations and results."""
+    summary: str
+    """One sentence for `wtl methods`."""
+    config: type
+    """A frozen dataclass with usable defaults, its own training settings included."""
+    player: Callable[[Any, FamilySpec, Networks, str], Player]
+    """(configuration, sizes of the families, trained networks, source) -> who plays."""
+    reads: Reads = Reads()
+    network: Callable[[Any, FamilySpec, str], nn.Module] | None = None
+    """(configuration, sizes, part) -> one of its networks, with fresh weights."""
+    learner: Callable[[Any, FamilySpec, str, nn.Module], Learner] | None = None
+    """(configuration, sizes, part, network) -> what trains that network."""
+    phases: Callable[[Any, Regime], tuple[Phase, ...]] = lambda config, regime: ()
+    """(configuration, regime) -> how it is trained; empty for a method that is not."""
+    sources: tuple[ContextSource, ...] = ()
+    """Who fills in what else its contexts hold; the phases name them again in their `Needs`."""
+    headline: Callable[[Any], Mapping[str, str | int | float]] = field(default=lambda config: {})
+    """Hyper-parameters worth a column in TensorBoard."""

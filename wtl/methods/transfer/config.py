@@ -1,0 +1,62 @@
+"""What can be set about trajectory transfer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wtl.data.meta_batches import BatchConfig
+from wtl.methods.learner import TrainConfig
+from wtl.methods.transfer.controller import ControllerConfig
+from wtl.methods.transfer.scorer import ScorerConfig
+
+
+def _training() -> TrainConfig:
+    batch = BatchConfig(contexts=64, queries=1, translation=0.2, trial_queries=0.0, no_demonstration=0.0)
+    return TrainConfig(steps=2500, batch=batch, learning_rate=3e-3, validation_batches=12)
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """Object-relative trajectory transfer, with a goal offset that a network infers from demonstration and trials."""
+
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    """The network that scores hypotheses."""
+    controller: ControllerConfig = field(default_factory=ControllerConfig)
+    """How the warped reference is tracked."""
+    max_trials: int = 4
+    """Trials that are read; of more, the newest."""
+    hypotheses: int = 16
+    """H, that an episode can try one after another."""
+    reach_steps: float = 4.0
+    """How far off, in hand steps, a hypothesis may be and still be good."""
+    unknown_spread_steps: float = 5.0
+    """Deviation of the hypotheses, in hand steps, where an unsuccessful trial is the only reference."""
+    misled_steps: float = 4.0
+    """How far, in hand steps, a goal must be from the task's own to mislead the policy that plays the first trials."""
+    frames: int = 24
+    """F, of each demonstration and each trial."""
+    rounds: int = 1
+    """How often trials are collected and read; later rounds play the method itself."""
+    first_trials_in_context: int = 2
+    """Largest number of trials in a context in the first round."""
+    later_trials_in_context: int = 2
+    """Largest number of trials in a context in later rounds."""
+    train: TrainConfig = field(default_factory=_training)
+    """The training of the first round."""
+    later_train: TrainConfig = field(default_factory=_training)
+    """The training of each later round, which goes on from the weights of the round before."""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        wanted = max(self.first_trials_in_context, self.later_trials_in_context)
+        if wanted > self.max_trials:
+            raise ValueError(f"*_trials_in_context is {wanted}, but max_trials is {self.max_trials}")
+        for name in ("train", "later_train"):
+            batch = getattr(self, name).batch
+            if batch.no_demonstration or batch.trial_queries:
+                raise ValueError(
+                    f"trajectory transfer reads how demonstrations are offset and imitates no actions; set "
+                    f"{name}.batch.no_demonstration and .trial_queries to 0, "
+                    f"got {batch.no_demonstration} and {batch.trial_queries}"
+                )
