@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from strategies import rolled_out
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -19,7 +20,7 @@ from tasks.metaworld import splits
 from tasks.metaworld.family import LAYOUT, MetaWorldFamily, version
 from tasks.metaworld.sampling import official_rand_vecs
 from wtl.core.task import Task
-from wtl.play.rollout import Demonstrator, Ending, Noise, roll_out
+from wtl.play.noise import Expert, NoiseConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::RuntimeWarning")
 
@@ -213,8 +214,7 @@ def test_a_family_with_a_single_start_has_no_other() -> None:
 
 def test_the_expert_solves_reach_even_with_noise() -> None:
     tasks = REACH.sample_tasks(2, 5, "train")
-    environments = [REACH.make_environment() for _ in tasks]
-    episodes = roll_out(REACH, environments, tasks, [0, 1], Demonstrator(Noise(0.2)), ending=Ending(500))
+    episodes = rolled_out(REACH, tasks, Expert(NoiseConfig(0.2, varied=True)), 500)
     for episode in episodes:
         assert episode.trajectory.success and len(episode.trajectory) < 200
         assert episode.trajectory.rewards.max() <= REACH.spec.reward_scale
@@ -260,8 +260,7 @@ def test_a_custom_split_is_a_list_of_families() -> None:
 def test_every_family_builds_and_its_expert_solves_it(name: str) -> None:
     family = MetaWorldFamily(name)
     tasks = family.sample_tasks(4, 1, "train")
-    environments = [family.make_environment() for _ in tasks]
-    episodes = roll_out(family, environments, tasks, range(4), Demonstrator(), ending=Ending(500))
+    episodes = rolled_out(family, tasks, Expert(), 500)
     assert sum(e.trajectory.success for e in episodes) >= 3
     spec = family.spec
     for episode in episodes:
