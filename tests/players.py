@@ -12,7 +12,7 @@ import numpy as np
 from wtl.core.episode import Context, Trajectory
 from wtl.core.rng import stream
 from wtl.core.task import FamilySpec, ObservationLayout, Task
-from wtl.play.policy import FromContext, Policy, StepBatch
+from wtl.play.policy import Attempt, FromContext, Policy, Session, StepBatch
 
 SPEC = FamilySpec("line", ObservationLayout(2, 2, (0,)), 3, 10, 2, True, 1.0, gripper_index=2)
 """Three action numbers, the last one of which is a gripper."""
@@ -74,6 +74,16 @@ class LineFamily:
 def line_family(name: str) -> LineFamily:
     """A family of this name."""
     return LineFamily(spec=replace(SPEC, name=name))
+
+
+def make_attempt(
+    family: Any, tasks: Sequence[Task], seeds: Sequence[int] = (), environments: Any = None, number: int = 0
+) -> Attempt:
+    """An attempt with empty contexts; seeds are 0, 1, 2, ... unless they are given."""
+    sessions = [Session(task, Context(), (), 0) for task in tasks]
+    environments = environments or [family.make_environment() for _ in tasks]
+    seeds = seeds or range(len(tasks))
+    return Attempt(family, environments, sessions, [Context()] * len(tasks), seeds, number)
 
 
 class FixedPolicy:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from players import SPEC, FixedPolicy, LineFamily
+from players import SPEC, FixedPolicy, LineFamily, make_attempt
 from strategies import make_trajectory
 
 from wtl.core.episode import Context, Episode
@@ -16,7 +16,7 @@ from wtl.core.task import FamilySpec, Task
 from wtl.methods.imitation.config import ExplorationConfig
 from wtl.play import noise as noises
 from wtl.play.noise import Expert, NoiseConfig, NoisyPolicy, OrnsteinUhlenbeckNoise
-from wtl.play.policy import Attempt, Session
+from wtl.play.policy import Attempt
 from wtl.play.rollout import RolloutSettings, play, roll_out
 
 FREE = replace(SPEC, gripper_index=None)
@@ -60,10 +60,7 @@ def test_a_row_goes_on_as_if_the_others_had_not_ended() -> None:
 
 
 def attempt_of(family: Any, seeds: list[int]) -> Attempt:
-    tasks = [Task("line", "train", f"t{seed}", (0.0,), "") for seed in seeds]
-    sessions = [Session(task, Context(), (), 0) for task in tasks]
-    environments = [family.make_environment() for _ in tasks]
-    return Attempt(family, environments, sessions, [Context()] * len(tasks), seeds)
+    return make_attempt(family, [Task("line", "train", f"t{seed}", (0.0,), "") for seed in seeds], seeds)
 
 
 def with_noise(spec: FamilySpec, scales: list[float], steps: int = 10) -> list[Episode]:

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from players import SPEC, FixedPolicy, LineEnvironment, LineFamily, Tape, line_family
+from players import SPEC, FixedPolicy, LineEnvironment, LineFamily, Tape, line_family, make_attempt
 from strategies import TOY, same_episode
 
-from wtl.core.episode import Context, Episode
+from wtl.core.episode import Episode
 from wtl.core.task import Task
 from wtl.play.attempts import EnvironmentPool
 from wtl.play.noise import Expert, NoiseConfig
-from wtl.play.policy import Attempt, Session
 from wtl.play.rollout import Observer, RolloutSettings
 from wtl.play.rollout import play as play_it
 
@@ -32,16 +31,12 @@ def play(
     family: Any = None,
     settings: RolloutSettings = TEN,
     *,
-    seeds: Sequence[int] | None = None,
+    seeds: Sequence[int] = (),
     environments: Any = None,
     number: int = 0,
     observer: Observer | None = None,
 ) -> list[Episode]:
-    family = family or LineFamily()
-    seeds = seeds or range(len(tasks))
-    sessions = [Session(task, Context(), (), 0) for task in tasks]
-    environments = environments or [family.make_environment() for _ in tasks]
-    attempt = Attempt(family, environments, sessions, [Context()] * len(tasks), seeds, number)
+    attempt = make_attempt(family or LineFamily(), tasks, seeds, environments, number)
     return play_it(attempt, player, settings, observer)
 
 
