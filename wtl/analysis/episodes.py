@@ -1,18 +1,15 @@
 """The episodes of an evaluation as one pandas table, and the groups that every report makes of it.
 
 The table has one row per episode. Its columns are those of the CSV file, and their meaning is that of
-the fields of `EpisodeResult`:
+the fields of `EpisodeResult`; no value is missing, an empty `control` stands for the method itself:
 
-========================================================================  ========================
-`method`, `control`, `regime`, `split`, `family`, `task`, `demonstration`  `object`, each a str
-`train_seed`, `seed`, `attempt`, `steps`                                   `int64`
-`success`                                                                  `bool`
-`return`                                                                   `float64`, finite
-========================================================================  ========================
+* `method`, `control`, `regime`, `split`, `family`, `task`, `demonstration`: object, each a str
+* `train_seed`, `seed`, `attempt`, `steps`: int64
+* `success`: bool
+* `return`: float64, finite, in the units of the environment
 
-No value is missing: an empty `control` stands for the method itself. Reading and checking the file is
-`wtl.analysis.results`' work. Trap: a rate over rows of several regimes or splits mixes what must not be
-mixed, so tables and figures keep them apart with `by_setting`.
+Reading and checking the file is the work of `wtl.analysis.results`. Trap: a rate over rows of several
+regimes or splits mixes what must not be mixed, so tables and figures keep them apart with `by_setting`.
 """
 
 from __future__ import annotations
@@ -30,8 +27,7 @@ CurveKey = tuple[str, str]
 POOLED = ("all", "hidden_goal", "visible_goal")
 """The groups of `groups` that are not a family."""
 
-_TYPES = {"train_seed": "int64", "seed": "int64", "attempt": "int64", "success": "bool", "return": "float64",
-          "steps": "int64"}  # fmt: skip
+_TYPES = dict.fromkeys(("train_seed", "seed", "attempt", "steps"), "int64") | {"success": "bool", "return": "float64"}
 
 
 def to_table(rows: Iterable[EpisodeResult]) -> pd.DataFrame:
