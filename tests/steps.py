@@ -13,4 +13,6 @@ def step_of(observations: np.ndarray, rows: Sequence[int] | np.ndarray | None = 
     """Return a step with observations (R, O) of these rows, 0 .. R - 1 if not named; feedback comes at the end."""
     observations = np.asarray(observations, np.float64)
     unknown = np.full(len(observations), np.nan)
-    return StepBatch(observations, np.arange(len(observations)) if rows is None else np.asarray(rows), number, unknown, unknown)
+    return StepBatch(
+        observations, np.arange(len(observations)) if rows is None else np.asarray(rows), number, unknown, unknown
+    )

@@ -93,7 +93,10 @@ def test_noise_is_that_with_which_a_policy_was_made(attempt: int, tmp_path: Path
     without = actions(saved(tmp_path / "quiet", spec, config=quiet), contexts)
     assert np.abs(noisy - without).max() > 0.05  # the same weights
     for name, expected in (("noisy", noisy), ("quiet", without)):
-        asked = [f"checkpoint={tmp_path / name}", "methods.imitation.exploration={trial_noise: 0.9, retrial_noise: 0.9}"]
+        asked = [
+            f"checkpoint={tmp_path / name}",
+            "methods.imitation.exploration={trial_noise: 0.9, retrial_noise: 0.9}",
+        ]
         plan = Plan(load_config("toy", asked))
         assert plan.config.settings_of("imitation").exploration.trial_noise == 0.9
         np.testing.assert_array_equal(actions(plan.make_player(plan.main)(FAMILY.spec), contexts), expected)

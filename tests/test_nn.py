@@ -109,7 +109,9 @@ def test_attention_by_distance_is_what_its_docstring_says() -> None:
     found = torch.cat([weights @ v[0], away.flatten(), chosen, weights @ payload[0]])
     expected = query + block.out(found)
     expected = expected + block.feed_forward(expected)
-    torch.testing.assert_close(block(query, seen, block.keys_and_values(x, views, payload)), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        block(query, seen, block.keys_and_values(x, views, payload)), expected, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_self_attention_knows_no_order_and_no_neighbours() -> None:

@@ -28,9 +28,7 @@ from wtl.play.policy import Attempt, Session
 
 LAYOUT = replace(PLANE, hand_step=0.05)
 SPEC = FamilySpec("alpha", LAYOUT, 2, 10, 2, True, 1.0)
-CONFIG = TransferConfig(
-    ScorerConfig(width=16, negatives=8, proposals=40), max_trials=2, frames=4
-)
+CONFIG = TransferConfig(ScorerConfig(width=16, negatives=8, proposals=40), max_trials=2, frames=4)
 SHOWN, *TRIED = (make_trajectory(5, seed) for seed in range(5))
 FAILED = [replace(trial, successes=np.zeros(5, bool)) for trial in TRIED]
 SOLVED = [replace(trial, successes=np.arange(5) >= 3) for trial in TRIED]

@@ -152,7 +152,11 @@ def test_an_object_that_was_lost_is_fetched_again() -> None:
 def test_a_hand_that_is_held_up_presses_on_along_the_reference() -> None:
     reference = carried(start=(1.0, 1.0), way=(1.0, 0.0))
     policy = TransferPolicy(
-        replace(CONFIG, rest_steps=1000, patience_steps=4), LAYOUT, [reference], lambda rows, _: np.zeros((1, 1, 2)), [0]
+        replace(CONFIG, rest_steps=1000, patience_steps=4),
+        LAYOUT,
+        [reference],
+        lambda rows, _: np.zeros((1, 1, 2)),
+        [0],
     )
     bench = Bench((1.0, 1.0), wall=0.5)
     grips = []

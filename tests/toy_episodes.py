@@ -15,7 +15,13 @@ from wtl.core.episode import Context, Episode, Role
 from wtl.core.task import Regime
 from wtl.data.meta_batches import Batch, MetaBatches
 from wtl.methods.cloning import CloningConfig
-from wtl.methods.imitation.config import ExplorationConfig, ImitationConfig, RetrialConfig, TrialConfig, UninformedConfig
+from wtl.methods.imitation.config import (
+    ExplorationConfig,
+    ImitationConfig,
+    RetrialConfig,
+    TrialConfig,
+    UninformedConfig,
+)
 from wtl.methods.imitation.network import NetworkConfig
 from wtl.methods.mil import MilConfig
 from wtl.methods.spec import MethodSpec, Phase
