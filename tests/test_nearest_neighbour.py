@@ -23,7 +23,8 @@ LINE = ObservationLayout(size=3, dimensions=1, points=(0, 1), scalars=(2,))
 """A hand, an object and a gripper on a line."""
 
 
-def played(task: Task, player: Player, context: Context = Context()) -> Episode:
+def played(task: Task, player: Player, *shown: Trajectory) -> Episode:
+    context = Context(shown)
     session = Session(task, context, (), 0)
     (episode,) = play(Attempt(FAMILY, [FAMILY.make_environment()], [session], [context], [0]), player, SETTINGS)
     return episode
@@ -46,7 +47,7 @@ def test_replays_exactly_where_everything_is_shifted(index: int) -> None:
     positions = np.array(task.parameters[:-1]) + shift
     moved = replace(task, name="moved", parameters=(*(float(x) for x in positions), task.parameters[-1]))
     method = NearestNeighbour(CONFIG, FAMILY.spec.layout)
-    replay = played(moved, FromContext(method), Context((demonstration,))).trajectory
+    replay = played(moved, FromContext(method), demonstration).trajectory
     np.testing.assert_array_equal(replay.actions, demonstration.actions)
     moved_path = demonstration.observations + shift
     np.testing.assert_allclose(replay.observations, moved_path, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Trajectory transfer as a method: which reference it takes, what it infers, and that an offset that can be read is learned."""
+"""Trajectory transfer: which reference it takes, what it infers, and that an offset that can be read is learned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The controller: exact where nothing has changed, warped where something has, never stuck, another hypothesis each time."""
+"""The controller: exact where nothing has changed, warped where something has, never stuck."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ REGIMES: tuple[Regime, ...] = get_args(Regime)
 _NETWORK = NetworkConfig(width=16, heads=2, encoder_layers=1, reader_layers=1, components=3, max_trials=2)
 SMALL: Mapping[str, Any] = {
     "imitation": ImitationConfig(
-        frames=4, exploration=ExplorationConfig(0.25, 0.125), trial=TrialConfig(_NETWORK), retrial=RetrialConfig(_NETWORK),
-        uninformed=UninformedConfig(16, 3),
+        frames=4, exploration=ExplorationConfig(0.25, 0.125), trial=TrialConfig(_NETWORK),
+        retrial=RetrialConfig(_NETWORK), uninformed=UninformedConfig(16, 3),
     ),
     "trajectory_transfer": TransferConfig(ScorerConfig(width=16, negatives=8, proposals=40), hypotheses=4, frames=4),
     "cloning": CloningConfig(16, 3),
