@@ -22,9 +22,9 @@ for seed in ${SEEDS:-0}; do
     fi
     for width in 12 24 96; do
         directory="runs/scaling/width-$width-$seed"
-        mkdir -p "$directory"
-        cp -r "$from/demonstrations" "$directory/"
+        # The first trials are those of the misled controller: they do not depend on the scorer.
         mkdir -p "$directory/trajectory_transfer"
+        cp -r "$from/demonstrations" "$directory/"
         cp -r "$from/trajectory_transfer/trials-0" "$directory/trajectory_transfer/"
         # shellcheck disable=SC2086
         .venv/bin/wtl run ml45 $lean seed="$seed" $own "methods.trajectory_transfer.scorer.width=$width" "directory=$directory"

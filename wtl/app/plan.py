@@ -14,10 +14,10 @@ from typing import Any
 import tasks
 from wtl.app.config import RunConfig, checkpoint_directory, to_plain
 from wtl.app.stage import Stage
+from wtl.core.files import sha256_of
 from wtl.core.task import TaskDistribution
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import EpisodeStore
-from wtl.methods.checkpoint import read_checkpoint
 from wtl.methods.registry import PlayerRecipe, find_method
 from wtl.methods.spec import MethodSpec, Phase
 from wtl.stages.evaluate import Contestant, EvaluationStage
@@ -170,9 +170,11 @@ class Plan:
         settings |= {"evaluation": to_plain(c.evaluation), "seed": c.evaluation_seed}
         settings["methods"] = [method.spec.name for method in (self.main, *self.others)]
         if c.checkpoint:
-            settings["checkpoint"] = read_checkpoint(checkpoint_directory(c.checkpoint), self.main.spec).sha256
-        trained = [self.training(m, m.phases[-1]) for m in (self.main, *self.others) if m.phases]
-        untrained = {m.spec.name: to_plain(m.config) for m in self.others if not m.phases}
+            # Settings and weights: the checksum of the weights stands in the description.
+            settings["checkpoint"] = sha256_of(checkpoint_directory(c.checkpoint) / "method.json")
+        own = self.others if c.checkpoint else (self.main, *self.others)  # a checkpoint brings its own settings
+        trained = [self.training(m, m.phases[-1]) for m in own if m.phases]
+        untrained = {m.spec.name: to_plain(m.config) for m in own if not m.phases}
         return Stage(self.root / "evaluation", settings | untrained, trained or [self.demonstrations])
 
     def evaluation_stage(self) -> EvaluationStage:
