@@ -7,6 +7,7 @@ https://meta-world.github.io.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import warnings
 from collections.abc import Sequence
@@ -105,7 +106,7 @@ class MetaWorldFamily:
 
     def with_other_start(self, task: Task, seed: int) -> Task:
         """The result follows `TaskFamily.with_other_start`. Raises ValueError where the family has one start only."""
-        sampler = RandVecSampler(self.name)
+        sampler = _kept_sampler(self.name)
         low, high = sampler.space.low, sampler.space.high
         if (low[:3] == high[:3]).all():
             raise ValueError(f"{self.name} has a single start, so regime `goal` does not exist for it; use `family`")
@@ -133,6 +134,12 @@ class MetaWorldFamily:
             warnings.simplefilter("ignore")  # "Constant(s) may be too high": its output is clipped below
             action = environment.policy.get_action(observation)
         return np.clip(action, -1.0, 1.0)
+
+
+@functools.cache
+def _kept_sampler(name: str) -> RandVecSampler:
+    """Return the sampler of a family, which costs an environment; its draws depend on their seeds alone."""
+    return RandVecSampler(name)
 
 
 def _numbers(vector: np.ndarray) -> tuple[float, ...]:

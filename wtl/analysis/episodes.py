@@ -86,8 +86,9 @@ def groups(episodes: pd.DataFrame, hidden_goal_families: frozenset[str]) -> dict
 
 
 def by_setting(episodes: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the rows of each regime and split, by a name such as `family-test`."""
-    return {f"{regime}-{split}": members for (regime, split), members in episodes.groupby(["regime", "split"])}
+    """Return the rows of each regime, split and protocol, by a name such as `family-test, repeated starts, ...`."""
+    grouped = episodes.groupby(["regime", "split", "protocol"])
+    return {f"{regime}-{split}, {protocol}": members for (regime, split, protocol), members in grouped}
 
 
 def by_attempt(episodes: pd.DataFrame) -> dict[int, pd.DataFrame]:

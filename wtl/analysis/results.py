@@ -22,6 +22,9 @@ from typing import Any, get_args
 from wtl.core.files import write_atomically
 from wtl.core.task import Regime, Split
 
+BEFORE_PROTOCOLS = "repeated starts, many walks, feedback at the end"
+"""The protocol of files that do not name one."""
+
 
 @dataclass(frozen=True, order=True)
 class Entry:
@@ -59,6 +62,12 @@ class EpisodeResult(Entry):
     """Sum of the rewards, undiscounted, in the units of the environment."""
     steps: int
     """Length of the episode, at least 1."""
+    success_last: bool | None = None
+    """True if the success flag was up at the last step; None in files made before it was recorded."""
+    first_success: int | None = None
+    """Steps until the first success; None without one, and in files made before it was recorded."""
+    protocol: str = BEFORE_PROTOCOLS
+    """How attempts were played, see `wtl.play.protocol.ProtocolConfig.name`."""
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -80,19 +89,21 @@ class EpisodeResult(Entry):
         return Entry(**{name: getattr(self, name) for name in ENTRY_COLUMNS})
 
     @property
-    def values(self) -> tuple[str | float, ...]:
+    def values(self) -> tuple[str | float | None, ...]:
         """The fields in the order of `COLUMNS`."""
         return tuple(getattr(self, "total_reward" if name == "return" else name) for name in COLUMNS)
 
     @property
-    def key(self) -> tuple[str | float, ...]:
+    def key(self) -> tuple[Any, ...]:
         """The values of `KEY_COLUMNS`, which no two rows of a file share."""
         return self.values[: len(KEY_COLUMNS)]
 
 
 ENTRY_COLUMNS = tuple(field.name for field in fields(Entry))
 KEY_COLUMNS = ("method", "control", *ENTRY_COLUMNS, "attempt")
-COLUMNS = (*KEY_COLUMNS, "success", "return", "steps")
+_LATER = ("success_last", "first_success", "protocol")
+"""Columns that older files lack."""
+COLUMNS = (*KEY_COLUMNS, "success", "return", "steps", *_LATER)
 """The header of the file; `return` is `EpisodeResult.total_reward`, because Python reserves the word."""
 
 
@@ -109,7 +120,7 @@ def write_results(path: Path, rows: Iterable[EpisodeResult]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in ordered:
-        writer.writerow([int(value) if isinstance(value, bool) else value for value in row.values])
+        writer.writerow([int(value) if isinstance(value, bool) else value for value in row.values])  # None: empty
     write_atomically(path, text.getvalue().encode())
 
 
@@ -124,10 +135,11 @@ def read_results(path: Path) -> tuple[EpisodeResult, ...]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a CSV file (not UTF-8 text)") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    required = [name for name in COLUMNS if name not in _LATER]
+    missing = [name for name in required if name not in (reader.fieldnames or ())]
     if missing:
-        raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
-    rows: dict[tuple[str | float, ...], EpisodeResult] = {}
+        raise ValueError(f"{path} must have the columns {', '.join(required)}; missing: {', '.join(missing)}")
+    rows: dict[tuple[Any, ...], EpisodeResult] = {}
     try:
         for line in reader:
             row = _from_text(line)
@@ -146,9 +158,9 @@ def _describe(row: EpisodeResult) -> str:
 
 def _from_text(line: Mapping[str, str]) -> EpisodeResult:
     if None in line or None in line.values():
-        raise ValueError(f"expected as many values as the header has columns, {len(COLUMNS)} or more")
+        raise ValueError(f"expected as many values as the header has columns, {len(line)}")
     values: dict[str, Any] = {}
-    for name in COLUMNS:
+    for name in (name for name in COLUMNS if name in line):
         parse, expected = _PARSERS.get(name, (str, "text"))
         try:
             values["total_reward" if name == "return" else name] = parse(line[name])
@@ -162,4 +174,6 @@ _FLAGS = {"0": False, "1": True}
 _PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "train_seed": _WHOLE, "seed": _WHOLE, "attempt": _WHOLE, "steps": _WHOLE,
     "success": (_FLAGS.__getitem__, "0 or 1"), "return": (float, "a number"),
+    "success_last": (lambda text: _FLAGS[text] if text else None, "0, 1 or empty"),
+    "first_success": (lambda text: int(text) if text else None, "a whole number or empty"),
 }  # fmt: skip

@@ -152,7 +152,9 @@ class Plan:
 
     def make_player(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None) -> MakePlayer:
         """Return what makes a method's player in a worker, after these phases (default: all)."""
-        return PlayerRecipe(method.address, method.config, self.checkpoint(method, phases)).player
+        return PlayerRecipe(
+            method.address, method.config, self.checkpoint(method, phases), self.config.protocol.walks == "one"
+        ).player
 
     def collecting_player(self, method: MethodPlan, phase: Phase) -> MakePlayer:
         """Return what makes the player of the trials before a phase."""

@@ -165,12 +165,13 @@ def load_networks(checkpoint: Checkpoint, spec: MethodSpec) -> dict[str, nn.Modu
     return networks
 
 
-def load_player(directory: Path, spec: MethodSpec) -> Player:
-    """Return a saved method, ready to play.
+def load_player(directory: Path, spec: MethodSpec, one_walk: bool = False) -> Player:
+    """Return a saved method, ready to play; with `one_walk` an attempt of it holds a single try.
 
     Raises:
         CheckpointError: see `read_checkpoint` and `load_networks`.
     """
     checkpoint = read_checkpoint(directory, spec)
     networks = load_networks(checkpoint, spec)
-    return spec.player(checkpoint.config, checkpoint.family, networks, checkpoint.source)
+    config = spec.one_walk(checkpoint.config) if one_walk else checkpoint.config
+    return spec.player(config, checkpoint.family, networks, checkpoint.source)

@@ -20,7 +20,8 @@ from wtl.methods.spec import MethodSpec
 from wtl.play.policy import Player
 
 METHODS: tuple[MethodSpec, ...] = (
-    imitation.SPEC, transfer.SPEC, cloning.SPEC, mil.SPEC, nearest_neighbour.SPEC, expert.SPEC,
+    imitation.SPEC, transfer.SPEC, transfer.TOLD, transfer.BLIND, cloning.SPEC, mil.SPEC, nearest_neighbour.SPEC,
+    expert.SPEC,
 )  # fmt: skip
 """The methods of this package."""
 
@@ -89,10 +90,13 @@ class PlayerRecipe:
     config: Any = None
     """The configuration of a method that is not trained."""
     checkpoint: Path | None = None
+    one_walk: bool = False
+    """Whether an attempt holds a single try (`protocol.walks`)."""
 
     def player(self, family: FamilySpec) -> Player:
         """Return the player for families of these sizes. Raises ValueError if its checkpoint cannot be read."""
         spec = find_method(self.method)
         if self.checkpoint is not None:
-            return load_player(self.checkpoint, spec)
-        return spec.player(self.config, family, {}, spec.name)
+            return load_player(self.checkpoint, spec, self.one_walk)
+        config = spec.one_walk(self.config) if self.one_walk else self.config
+        return spec.player(config, family, {}, spec.name)

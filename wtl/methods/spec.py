@@ -103,6 +103,8 @@ class MethodSpec:
     """(configuration, regime) -> how it is trained; empty for a method that is not."""
     sources: tuple[ContextSource, ...] = ()
     """Who fills in what else its contexts hold; the phases name them again in their `Needs`."""
+    one_walk: Callable[[Any], Any] = lambda config: config
+    """Its configuration -> the one under which an attempt holds a single try; the same where it holds one anyway."""
     requires: tuple[str, ...] = ()
     """Packages beyond those of `wtl` that it imports when it trains or plays."""
     headline: Callable[[Any], Mapping[str, str | int | float]] = field(default=lambda config: {})

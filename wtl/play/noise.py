@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wtl.core.rng import stream
+from wtl.core.rng import seed_for, stream
 from wtl.core.task import FamilySpec
 from wtl.play.policy import Attempt, Policy, StepBatch
 
@@ -55,6 +55,34 @@ class OrnsteinUhlenbeckNoise:
             self._kicks_BTA = np.sqrt(1.0 - self._correlation**2) * self._draw(_CHUNK_STEPS)
         self._value_BA = self._correlation * self._value_BA + self._kicks_BTA[:, number % _CHUNK_STEPS]
         return self._scale_BA[rows] * self._value_BA[rows]
+
+
+class Disturbance:
+    """What the world adds to actions and to observed positions, the same whoever acts; nothing where both are 0."""
+
+    def __init__(self, attempt: Attempt, action_noise: float, position_noise: float) -> None:
+        spec = attempt.family.spec
+        self._layout, self._position_noise = spec.layout, position_noise
+        self._generators = [stream(seed, "sensor") for seed in attempt.seeds]
+        seeds = [seed_for(seed, "actuator") for seed in attempt.seeds]
+        self._actuator = OrnsteinUhlenbeckNoise([action_noise] * len(seeds), seeds, spec) if action_noise else None
+
+    def executed(self, actions_RA: np.ndarray, number: int, rows: np.ndarray) -> np.ndarray:
+        """Return the actions that the environments execute at this step, within [-1, 1]."""
+        if self._actuator is None:
+            return actions_RA
+        return np.clip(actions_RA + self._actuator.step(number, rows), -1.0, 1.0).astype(np.float32)
+
+    def observed(self, observation: np.ndarray, row: int) -> np.ndarray:
+        """Return an observation (O,) as it is seen; absent objects stay absent."""
+        if not self._position_noise:
+            return observation
+        seen = observation.copy()
+        for point in self._layout.points:
+            position = slice(point, point + self._layout.dimensions)
+            if observation[position].any():
+                seen[position] += self._position_noise * self._generators[row].standard_normal(self._layout.dimensions)
+        return seen
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from wtl.core.episode import Episode, Role, Trajectory
 from wtl.core.task import Task
+from wtl.play.noise import Disturbance
 from wtl.play.policy import Attempt, Player, Policy, StepBatch
 
 Feedback = Literal["end", "step"]
@@ -33,6 +34,10 @@ class RolloutSettings:
     """Steps still taken after the first success; None plays the whole horizon."""
     feedback: Feedback = "end"
     """When a policy learns what its actions earned: after the episode, as in Watch-Try-Learn, or at the next step."""
+    action_noise: float = 0.0
+    """Standard deviation of time-correlated noise in what the world executes, in units of the action."""
+    position_noise: float = 0.0
+    """Standard deviation of noise in observed positions, in their units; experts see the true ones."""
     ask_expert: bool = False
     """Whether every step is labelled with what the expert would do; if not, the labels are NaN."""
     role: Role = "trial"
@@ -92,7 +97,8 @@ def roll_out(
 ) -> list[Episode]:
     """Return one episode of every session: all rows go in step, with one policy call a step. See `play`."""
     tasks = [session.task for session in attempt.sessions]
-    records = _begin(attempt, tasks, settings)
+    disturbance = Disturbance(attempt, settings.action_noise, settings.position_noise)
+    records = _begin(attempt, tasks, settings, disturbance)
     rows = np.arange(len(tasks))
     present = np.stack([record.observations[0] for record in records])
     rewards, successes = np.full(len(tasks), np.nan), np.full(len(tasks), np.nan)
@@ -107,9 +113,10 @@ def roll_out(
         actions = policy.act(StepBatch(present[rows], rows, number, rewards[rows], successes[rows]))
         _check_actions(actions, tasks, rows, number, source)
         actions = np.clip(actions, -1.0, 1.0).astype(np.float32)
-        for row, action, label in zip(rows.tolist(), actions, labels, strict=True):
-            observation, reward, success, over = _step(attempt, row, action, number)
-            present[row] = observation
+        executed = disturbance.executed(actions, number, rows)
+        for row, action, done, label in zip(rows.tolist(), actions, executed, labels, strict=True):
+            observation, reward, success, over = _step(attempt, row, done, number)
+            observation = present[row] = disturbance.observed(observation, row)
             records[row].add(observation, action, label, reward, success)
             records[row].over = over
             if settings.feedback == "step":
@@ -124,7 +131,7 @@ def roll_out(
     ]
 
 
-def _begin(attempt: Attempt, tasks: list[Task], settings: RolloutSettings) -> list[_Recorder]:
+def _begin(attempt: Attempt, tasks: list[Task], settings: RolloutSettings, disturbance: Disturbance) -> list[_Recorder]:
     family = attempt.family
     horizons = np.broadcast_to(settings.horizon_steps, len(tasks)).clip(max=family.spec.horizon_steps)
     records = []
@@ -133,7 +140,8 @@ def _begin(attempt: Attempt, tasks: list[Task], settings: RolloutSettings) -> li
         observation, _ = environment.reset(seed=seed % 2**31, options={"task": task})
         if not np.isfinite(observation).all():
             raise ValueError(f"the environment gave an observation that is not finite at the reset to task {task.name}")
-        records.append(_Recorder(np.array(observation), np.array(family.goal(environment)), int(horizons[row])))
+        observation = disturbance.observed(np.array(observation), row)
+        records.append(_Recorder(observation, np.array(family.goal(environment)), int(horizons[row])))
     return records
 
 

@@ -23,7 +23,6 @@ from wtl.data.demonstrations import DemonstrationStore
 from wtl.play.attempts import extended, play_attempt
 from wtl.play.policy import Player, Session
 from wtl.play.protocol import ProtocolConfig
-from wtl.play.rollout import RolloutSettings
 from wtl.stages.controls import ControlEntry, find_control
 from wtl.stages.trials import MakePlayer
 from wtl.stages.units import Progress, run_units
@@ -97,7 +96,7 @@ class EvaluationStage:
         for task in self.distribution.split(self.config.split):
             shown = self.demonstrations.choose(task, count + 1, self.seed)
             for copy in range(count):
-                own, spare = ((shown[(copy + i) % len(shown)],) if shown else () for i in (0, 1))
+                own, spare = ((shown[(copy + i) % len(shown)],) if len(shown) > i else () for i in (0, 1))
                 seed = seed_for(self.seed, "entry", task.name, copy)
                 drawn.append((Session(task, self.demonstrations.first_context(task, own), own, seed), spare))
         return drawn
@@ -192,10 +191,11 @@ class _Unit:
     def sessions(self) -> list[Session]:
         return [entry.session for entry in self.entries]
 
-    def play(self, contexts: Sequence[Context], player: Player, number: int, label: str) -> list[Episode]:
+    def play(self, contexts: Sequence[Context], player: Player, number: int, label: str, begin: int) -> list[Episode]:
+        """Play an attempt that begins as attempt `begin` of the protocol does, after `number` trials."""
         protocol = self.settings.protocol
-        settings = RolloutSettings(protocol.horizon_steps, protocol.after_success_steps, protocol.feedback)
-        return play_attempt(self.family, self.sessions, contexts, player, number, settings, label)
+        sessions = protocol.sessions(self.family, self.sessions, begin)
+        return play_attempt(self.family, sessions, contexts, player, number, protocol.rollout(), label)
 
     def rows(self, method: str, control: str, attempt: int, episodes: Sequence[Episode]) -> list[EpisodeResult]:
         return [
@@ -204,7 +204,9 @@ class _Unit:
                 family=self.family.spec.name, task=session.task.name, demonstration=session.demonstration_name,
                 train_seed=self.settings.train_seed, seed=session.seed, attempt=attempt,
                 success=e.trajectory.success, total_reward=float(e.trajectory.rewards.sum(dtype=np.float64)),
-                steps=len(e.trajectory),
+                steps=len(e.trajectory), success_last=bool(e.trajectory.successes[-1]),
+                first_success=int(e.trajectory.successes.argmax()) + 1 if e.trajectory.success else None,
+                protocol=self.settings.protocol.name,
             )
             for session, e in zip(self.sessions, episodes, strict=True)
         ]  # fmt: skip
@@ -224,7 +226,7 @@ def _play_contestant(unit: _Unit, contestant: Contestant) -> list[EpisodeResult]
         if number and number == config.control_attempt:
             for name in config.controls:
                 rows += _play_control(unit, contestant, player, name, contexts)
-        episodes = unit.play(contexts, player, number, contestant.label)
+        episodes = unit.play(contexts, player, number, contestant.label, number)
         rows += unit.rows(contestant.name, "", number, episodes)
         contexts = extended(contexts, episodes)
     return rows
@@ -242,5 +244,9 @@ def _play_control(
     ]
     # An episode's number says how many trials its context holds, and seeds its randomness.
     number = len(shown[0].trials)
-    episodes = unit.play(shown, player, number, "/".join(part for part in (contestant.label, control.name) if part))
-    return unit.rows(contestant.name, control.name, unit.settings.config.control_attempt, episodes)
+    label, attempt = (
+        "/".join(part for part in (contestant.label, control.name) if part),
+        unit.settings.config.control_attempt,
+    )
+    episodes = unit.play(shown, player, number, label, begin=attempt)
+    return unit.rows(contestant.name, control.name, attempt, episodes)

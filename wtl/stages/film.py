@@ -76,12 +76,11 @@ class Film:
         stage = None if self.style == "sketch" else open_camera(self.family, required=self.style == "camera")
         clips = [self._demonstration(stage, episode) for episode in self.session.demonstrations[:1]]
         contexts = [self.session.context]
-        settings = RolloutSettings(
-            self.protocol.horizon_steps, self.protocol.after_success_steps, self.protocol.feedback
-        )
+        settings = self.protocol.rollout()
         for number in range(attempts + 1):
             seed = seed_for(self.session.seed, "attempt", number, "")
-            clip, episodes = self._play(stage, self.session, contexts, player, seed, number, settings)
+            [session] = self.protocol.sessions(self.family, [self.session], number)
+            clip, episodes = self._play(stage, session, contexts, player, seed, number, settings)
             clips.append(clip)
             contexts = extended(contexts, episodes)
         if stage is not None:

@@ -7,7 +7,7 @@ demonstrations, how long. Free of torch at import.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from wtl.compute.executor import Executor
@@ -51,6 +51,7 @@ class _Unit:
     index: int
     family: TaskFamily
     sessions: tuple[Session, ...]
+    protocol: ProtocolConfig
     settings: RolloutSettings
     make_player: MakePlayer
     attempts: int
@@ -65,7 +66,8 @@ def _play_unit(unit: _Unit) -> int:
     contexts = [session.context for session in unit.sessions]
     collected: list[Episode] = []
     for number in range(unit.attempts + 1):
-        episodes = play_attempt(unit.family, unit.sessions, contexts, player, number, unit.settings)
+        sessions = unit.protocol.sessions(unit.family, unit.sessions, number)
+        episodes = play_attempt(unit.family, sessions, contexts, player, number, unit.settings)
         collected += episodes
         contexts = extended(contexts, episodes)
     write_shard(unit.directory, unit.index, collected)
@@ -90,15 +92,12 @@ class TrialStage:
     def collect(self, make_player: MakePlayer, directory: Path, executor: Executor, progress: Progress) -> None:
         """Play the sessions of this round and keep every episode with its rewards."""
         sessions = list(self._sessions())
-        settings = RolloutSettings(
-            0, self.protocol.after_success_steps, self.protocol.feedback, ask_expert=self.labelled
-        )
         attempts = self.config.attempts if self.retries else 0
         units = []
         for i, part in enumerate(cut_by_family(sessions, self.config.unit_episodes, lambda s: s.task.family)):
             family = self.distribution.families[part[0].task.family]
-            own = replace(settings, horizon_steps=tuple(self._horizon(session) for session in part))
-            units.append(_Unit(directory, i, family, part, own, make_player, attempts))
+            settings = self.protocol.rollout(tuple(self._horizon(session) for session in part), self.labelled)
+            units.append(_Unit(directory, i, family, part, self.protocol, settings, make_player, attempts))
         run_units(_play_unit, units, executor, progress)
         close_store(directory, len(units))
 

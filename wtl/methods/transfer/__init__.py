@@ -6,7 +6,7 @@ The network (`scorer`) is learned; the controller is written by hand. Sources: t
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from torch import nn
 
@@ -14,13 +14,14 @@ from wtl.core.task import FamilySpec, Regime
 from wtl.data.meta_batches import Needs
 from wtl.methods.learner import Learner
 from wtl.methods.spec import Collection, FirstPlayer, MethodSpec, Networks, Phase, Reads
+from wtl.methods.transfer.baselines import BLIND, TOLD
 from wtl.methods.transfer.config import TransferConfig
 from wtl.methods.transfer.method import ScorerLearner, TransferMethod
 from wtl.methods.transfer.misled import make_misled
 from wtl.methods.transfer.scorer import OffsetScorer
 from wtl.play.policy import FromContext, Player
 
-__all__ = ["SPEC", "TransferConfig", "TransferMethod"]
+__all__ = ["BLIND", "SPEC", "TOLD", "TransferConfig", "TransferMethod"]
 
 _SCORER = "scorer"
 
@@ -84,4 +85,5 @@ SPEC = MethodSpec(
     learner=_learner,
     phases=_phases,
     headline=_headline,
+    one_walk=lambda config: replace(config, controller=replace(config.controller, tries=1)),
 )

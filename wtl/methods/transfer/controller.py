@@ -48,6 +48,8 @@ class ControllerConfig:
     """How far before its end, at most, the reference is resumed while the object is still in the hand."""
     hold_steps: float = 3.0
     """The object is still in the hand if it is where it was at the reference's end, seen from the hand, within this."""
+    tries: int = 0
+    """Hypotheses that an attempt may try; 0: as many as fit."""
     touch_spread_steps: float = 1.0
     """Deviation of the first offset when the reference begins again: a grasp that failed is not to fail alike."""
 
@@ -55,7 +57,7 @@ class ControllerConfig:
         for name in ("gain", "catch_up_gain", "tolerance_steps", "hold_steps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"controller.{name} must be positive, got {getattr(self, name)}")
-        for name in ("patience_steps", "rest_steps", "resume_steps", "touch_spread_steps"):
+        for name in ("tries", "patience_steps", "rest_steps", "resume_steps", "touch_spread_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"controller.{name} must not be negative, got {getattr(self, name)}")
 
@@ -135,6 +137,8 @@ class TransferPolicy:
             for row, offsets in zip(rows[new].tolist(), self._hypotheses(rows[new], observations[new]), strict=True):
                 self._queue[row] = offsets
         again = self._rested[rows] > self._config.rest_steps
+        if self._config.tries:
+            again &= self._tries[rows] < self._config.tries
         for i in np.flatnonzero(new | again):
             self._set_out(int(rows[i]), observations[i])
 
