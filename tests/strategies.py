@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from tasks import make_distribution
-from wtl.core.episode import Episode, Trajectory
+from wtl.core.episode import Context, Episode, Trajectory
 from wtl.core.task import ObservationLayout, Task
+from wtl.play.policy import Attempt, Session
+from wtl.play.rollout import RolloutSettings, play
 
 PLANE = ObservationLayout(size=7, dimensions=2, points=(0, 2, 5), scalars=(4,))
 """A hand, two more places and one other number."""
@@ -115,3 +117,11 @@ def same_episode(a: Episode, b: Episode) -> bool:
         and all(getattr(a, n) == getattr(b, n) for n in plain)
         and all(same_bits(getattr(a, n), getattr(b, n)) for n in arrays_)
     )
+
+
+def rolled_out(family: Any, tasks: Any, player: Any, horizon_steps: int, after_success_steps: int | None = 5) -> Any:
+    """Episodes of these tasks, seeds 0 .. B - 1, labelled by the expert; the player knows nothing beforehand."""
+    sessions = [Session(task, Context(), (), seed) for seed, task in enumerate(tasks)]
+    environments = [family.make_environment() for _ in tasks]
+    attempt = Attempt(family, environments, sessions, [Context()] * len(tasks), range(len(tasks)))
+    return play(attempt, player, RolloutSettings(horizon_steps, after_success_steps, ask_expert=True))

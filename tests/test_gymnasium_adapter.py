@@ -9,10 +9,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from strategies import rolled_out
 
 from tasks.gymnasium_adapter import GymnasiumFamily, GymnasiumStep
 from wtl.core.task import FamilySpec, ObservationLayout, Task, TaskDistribution
-from wtl.play.rollout import Demonstrator, Ending, roll_out
+from wtl.play.noise import Expert
 
 SPEC = FamilySpec("line", ObservationLayout(1, 1, (0,), hand_step=0.1), 1, 20, 1, True, 1.0)
 
@@ -56,21 +57,24 @@ def goal_of(environment: Any) -> np.ndarray:
 FAMILY = GymnasiumFamily(SPEC, LineEnvironment, expert=towards_goal, find_goal=goal_of)
 
 
-def play(family: GymnasiumFamily, actor: Any, count: int = 6, **settings: Any) -> Any:
-    tasks = family.sample_tasks(count, 0, "train")
-    environments = [family.make_environment() for _ in tasks]
-    return roll_out(family, environments, tasks, range(count), actor, ending=Ending(20), **settings)
+def play(family: GymnasiumFamily, player: Any, count: int = 6) -> Any:
+    return rolled_out(family, family.sample_tasks(count, 0, "train"), player, 20)
 
 
 class Right:
     """Always at full speed to the right."""
 
-    def act(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return np.ones((len(rows), 1))
+    source = "right"
+
+    def policy(self, attempt: Any) -> Right:
+        return self
+
+    def act(self, step: Any) -> np.ndarray:
+        return np.ones((len(step.rows), 1))
 
 
 def test_the_expert_plays_it_and_its_observations_are_copies() -> None:
-    episodes = play(FAMILY, Demonstrator())
+    episodes = play(FAMILY, Expert())
     goals = [float(e.goal[0]) for e in episodes]
     assert set(goals) == {-0.5, 0.5}  # the seed chooses
     for goal, episode in zip(goals, episodes, strict=True):
@@ -86,8 +90,8 @@ def test_without_an_expert_labels_and_goals_are_nan() -> None:
     for episode in episodes:
         assert len(episode.trajectory) == (5 if episode.trajectory.success else 20)
         assert np.isnan(episode.expert_actions).all() and np.isnan(episode.goal).all()
-    with pytest.raises(ValueError, match="line, task line/train/0, step 0: the action is not finite; a family without"):
-        play(GymnasiumFamily(SPEC, LineEnvironment), Demonstrator())
+    with pytest.raises(ValueError, match="not finite"):
+        play(GymnasiumFamily(SPEC, LineEnvironment), Expert())
 
 
 def test_a_task_replays_and_splits_share_no_seed() -> None:
@@ -96,7 +100,7 @@ def test_a_task_replays_and_splits_share_no_seed() -> None:
     )
     assert len({task.parameters for task in (*made.train, *made.validation, *made.test)}) == 27
     assert FAMILY.sample_tasks(4, 3, "train") == made.train[:4] != FAMILY.sample_tasks(4, 4, "train")
-    first, again = play(FAMILY, Demonstrator()), play(FAMILY, Demonstrator())
+    first, again = play(FAMILY, Expert()), play(FAMILY, Expert())
     assert [e.trajectory.observations.tobytes() for e in first] == [e.trajectory.observations.tobytes() for e in again]
     with pytest.raises(ValueError, match="line has no other start for the goal of line/train/0"):
         FAMILY.with_other_start(made.train[0], 0)

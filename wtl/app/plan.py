@@ -79,18 +79,23 @@ class Plan:
 
     @functools.cached_property
     def others(self) -> tuple[MethodPlan, ...]:
-        """The methods that are evaluated beside it, as far as they can be.
+        """The methods that are evaluated beside it, but for those that are left out (`left_out`)."""
+        asked = [address for address in self.config.evaluation.methods if address not in self.left_out]
+        return tuple(self._method(address) for address in asked if find_method(address) is not self.main.spec)
 
-        In regime `none` there is nothing to watch for those that need a demonstration; and beside a checkpoint
-        nothing is trained.
-        """
-        found = []
+    @functools.cached_property
+    def left_out(self) -> dict[str, str]:
+        """The methods of `evaluation.methods` that cannot be evaluated here, each with the reason."""
+        found = {}
         for address in self.config.evaluation.methods:
-            method = self._method(address)
-            watches = self.config.regime != "none" or method.spec.reads.demonstrations != "required"
-            if watches and not (self.config.checkpoint and method.phases) and method.spec is not self.main.spec:
-                found.append(method)
-        return tuple(found)
+            spec = find_method(address)
+            if spec.missing:
+                found[address] = f"it needs {', '.join(spec.missing)}, which is not installed"
+            elif self.config.regime == "none" and spec.reads.demonstrations == "required":
+                found[address] = "it needs a demonstration, and regime `none` shows none"
+            elif self.config.checkpoint and spec.network is not None:
+                found[address] = "it would have to be trained, and beside a checkpoint nothing is"
+        return found
 
     def _method(self, address: str, trained: bool = True) -> MethodPlan:
         spec, config = find_method(address), self.config.settings_of(address)
