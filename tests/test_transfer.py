@@ -182,7 +182,7 @@ def test_an_offset_that_can_be_read_is_learned(hidden: bool) -> None:
     learner = ScorerLearner(made().scorer)
     learner.fit_features(batch_of(generator, 200, hidden).start_BO)
     optimiser = torch.optim.Adam(learner.network.parameters(), 3e-3)
-    for _ in range(300 if hidden else 150):
+    for _ in range(200 if hidden else 100):
         optimiser.zero_grad()
         learner.loss(batch_of(generator, 32, hidden)).total.backward()
         optimiser.step()
