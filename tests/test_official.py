@@ -38,6 +38,8 @@ class StubPolicy:
 
 @dataclass
 class StubMethod:
+    """Notes the numbers of trials and the seeds of every batch that it adapts to."""
+
     source: str = "stub"
     calls: list[tuple[list[int], list[int]]] = field(default_factory=list)
 
@@ -68,10 +70,9 @@ def drive(agent: OfficialAgent, count: int, ends: dict[int, list[int]], steps: i
     return np.stack(actions)
 
 
-def test_the_method_adapts_to_what_was_tried_so_far() -> None:
+def test_each_episode_is_played_with_the_trials_before_it() -> None:
     method = StubMethod()
-    agent = OfficialAgent(method, 2)
-    actions = drive(agent, 2, {2: [0, 1], 5: [0, 1]}, steps=7)
+    actions = drive(OfficialAgent(method, 2), 2, {2: [0, 1], 5: [0, 1]}, steps=7)
     np.testing.assert_allclose(actions[:, 0, 0], [0, 0, 0, 0.1, 0.1, 0.1, 0.2], atol=1e-6)
     assert [counts for counts, _ in method.calls] == [[0, 0], [1, 1], [2, 2]]
     assert actions.max() == 1.0  # clipped to the action space
@@ -90,8 +91,7 @@ def test_episodes_are_recorded_as_they_were_played() -> None:
 
 
 def test_environments_that_end_apart_are_acted_in_groups() -> None:
-    method = StubMethod()
-    agent = OfficialAgent(method, 3)
+    agent = OfficialAgent(StubMethod(), 3)
     actions = drive(agent, 3, {0: [1], 1: [1, 2]}, steps=3)
     np.testing.assert_allclose(actions[-1, :, 0], [0, 0.2, 0.1], atol=1e-6)
     np.testing.assert_allclose(actions[:, 0, 1], [0.01, 0.02, 0.03], atol=1e-6)  # row 0 was never interrupted
@@ -151,7 +151,7 @@ def test_demonstrations_must_match_the_environments() -> None:
 
 @dataclass
 class ReachTarget:
-    """Goes to a fixed position."""
+    """A method and a policy: goes to a fixed position whatever its context."""
 
     source = "reach"
     position: np.ndarray
@@ -160,8 +160,7 @@ class ReachTarget:
         return self
 
     def act(self, step: StepBatch) -> np.ndarray:
-        way = self.position - step.observations[:, :3]
-        return np.concatenate([10 * way, np.zeros((len(way), 1))], axis=1)
+        return np.concatenate([10 * (self.position - step.observations[:, :3]), np.zeros((len(step.rows), 1))], axis=1)
 
 
 @pytest.mark.slow

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import rolled_out
+from players import make_attempt
 
 from tasks import make_distribution
 from tasks.toy import CANDIDATES, COLOURS, ToyEnvironment, ToyFamily
 from wtl.core.task import Task
 from wtl.play.noise import Expert, NoiseConfig
+from wtl.play.policy import StepBatch
+from wtl.play.rollout import RolloutSettings
+from wtl.play.rollout import play as play_it
 
 FAMILIES = [ToyFamily(name) for name in COLOURS]
 GOLDEN = [
@@ -23,15 +26,15 @@ GOLDEN = [
 families = pytest.mark.parametrize("family", FAMILIES, ids=list(COLOURS))
 
 
-def play(family: ToyFamily, tasks: Any, actor: Any) -> Any:
-    return rolled_out(family, tasks, actor, 24, 0)
+def play(family: ToyFamily, tasks: Any, player: Any) -> Any:
+    return play_it(make_attempt(family, tasks), player, RolloutSettings(24, 0))
 
 
 @families
 def test_the_expert_solves_every_task(family: ToyFamily) -> None:
     tasks = family.sample_tasks(30, 0, "test")
-    for actor in (Expert(), Expert(NoiseConfig(0.3, varied=True))):
-        episodes = play(family, tasks, actor)
+    for expert in (Expert(), Expert(NoiseConfig(0.3, varied=True))):
+        episodes = play(family, tasks, expert)
         assert all(e.trajectory.success for e in episodes)
     spec = family.spec
     [first, *_] = episodes
@@ -41,7 +44,7 @@ def test_the_expert_solves_every_task(family: ToyFamily) -> None:
 
 
 class Walker:
-    """Goes to one of the visible candidates, whatever the goal."""
+    """A player and its policy that goes to one of the visible candidates, whatever the goal."""
 
     source = "walker"
 
@@ -51,9 +54,9 @@ class Walker:
     def policy(self, attempt: Any) -> Walker:
         return self
 
-    def act(self, step: Any) -> np.ndarray:
-        observations = step.observations
-        way = observations[:, 2 + 2 * self.candidate : 4 + 2 * self.candidate] - observations[:, :2]
+    def act(self, step: StepBatch) -> np.ndarray:
+        seen = step.observations
+        way = seen[:, 2 + 2 * self.candidate : 4 + 2 * self.candidate] - seen[:, :2]
         return np.clip(way / 0.12, -1, 1)
 
 
