@@ -18,13 +18,11 @@ from tasks import make_distribution
 from tasks.metaworld import splits
 from tasks.metaworld.family import LAYOUT, MetaWorldFamily, version
 from tasks.metaworld.sampling import official_rand_vecs
+from wtl.core.episode import Context, Episode
 from wtl.core.task import Task
 from wtl.play.noise import Expert, NoiseConfig
-<<<<<<< HEAD
-=======
 from wtl.play.policy import Attempt, Session
 from wtl.play.rollout import RolloutSettings, play
->>>>>>> main
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::RuntimeWarning")
 
@@ -216,14 +214,16 @@ def test_a_family_with_a_single_start_has_no_other() -> None:
 # Experts and environments.
 
 
+def demonstrated(family: MetaWorldFamily, tasks: tuple[Task, ...], noise: float = 0.0) -> list[Episode]:
+    """The expert in new environments."""
+    sessions = [Session(task, Context(), (), seed) for seed, task in enumerate(tasks)]
+    environments = [family.make_environment() for _ in tasks]
+    attempt = Attempt(family, environments, sessions, [Context()] * len(tasks), range(len(tasks)))
+    return play(attempt, Expert(NoiseConfig(noise)), RolloutSettings(500))
+
+
 def test_the_expert_solves_reach_even_with_noise() -> None:
-<<<<<<< HEAD
-    tasks = REACH.sample_tasks(2, 5, "train")
-    episodes = rolled_out(REACH, tasks, Expert(NoiseConfig(0.2, varied=True)), 500)
-    for episode in episodes:
-=======
     for episode in demonstrated(REACH, REACH.sample_tasks(2, 5, "train"), noise=0.2):
->>>>>>> main
         assert episode.trajectory.success and len(episode.trajectory) < 200
         assert episode.trajectory.rewards.max() <= REACH.spec.reward_scale
         assert not episode.trajectory.actions[:, 3].any() or (np.abs(episode.trajectory.actions) <= 1).all()
@@ -267,12 +267,7 @@ def test_a_custom_split_is_a_list_of_families() -> None:
 @pytest.mark.parametrize("name", splits.ALL_FAMILIES)
 def test_every_family_builds_and_its_expert_solves_it(name: str) -> None:
     family = MetaWorldFamily(name)
-<<<<<<< HEAD
-    tasks = family.sample_tasks(4, 1, "train")
-    episodes = rolled_out(family, tasks, Expert(), 500)
-=======
     episodes = demonstrated(family, family.sample_tasks(4, 1, "train"))
->>>>>>> main
     assert sum(e.trajectory.success for e in episodes) >= 3
     spec = family.spec
     for episode in episodes:
