@@ -233,7 +233,7 @@ class FastRotation:
 
     @classmethod
     def from_matrix(cls, matrix: Any) -> FastRotation:
-        """Of one 3 x 3 rotation matrix."""
+        """The result belongs to one 3 x 3 rotation matrix."""
         rotation = cls()
         rotation.quaternion = cls._convert(matrix)
         return rotation
