@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ProbeRun, tiny
-from strategies import PROBE
+from conftest import ToyRun, tiny
 
+from tasks import toy
 from tasks.metaworld import splits
 from wtl import cli
 from wtl.app.config import load_config
@@ -40,22 +40,23 @@ def wtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     "command, sentence",
     [
-        ("run toy trial.train.stps=3", "Key 'stps' not in 'TrainConfig'. Did you mean: 'steps'?"),
-        ("run toy trial.train.steps=many", "trial.train.steps: Value 'many' of type 'str' could not be converted"),
+        ("run toy methods.imitation.trial.train.stps=3", "Key 'stps' not in 'TrainConfig'. Did you mean: 'steps'?"),
         ("run ml1 tasks.family=reach-v9", "unknown Meta-World family 'reach-v9'; `wtl tasks` lists all of them"),
-        ("run toy tasks.benchmark=ML11", "unknown benchmark 'ML11', known are"),
+        ("run toy tasks.benchmark=ML11", "unknown benchmark 'ML11'"),
         ("run ml1 tasks.benchmark=custom", "tasks.benchmark=custom needs families"),
         ("run ml1 tasks.test_goals_per_family=51", "the benchmark has 50 test goals a family, got 51"),
         ("run nowhere.yaml", "there is no configuration 'nowhere.yaml'; give a YAML file"),
-        ("train-trial toy", "demos is not complete; run the stage that makes it first, or `wtl run`"),
-        ("collect-trials toy", "trial is not complete; run the stage that makes it first"),
-        ("train-retrial toy", "trials-0 is not complete"),
-        ("train-baselines toy", "trials-0 is not complete"),
-        ("evaluate toy", "trial is not complete"),
+        (
+            "stage toy imitation/trial",
+            "demonstrations is not complete; run the stage that makes it first, or `wtl run`",
+        ),
+        ("stage toy imitation/trials-0", "imitation/trial is not complete; run the stage that makes it first"),
+        ("stage toy imitation/retrial-0", "imitation/trials-0 is not complete"),
+        ("stage toy cloning/train", "demonstrations is not complete"),
+        ("stage toy training", "there is no stage 'training'; the stages are demonstrations, imitation/trial, "),
+        ("evaluate toy", "imitation/retrial-1 is not complete"),
         ("video toy", "evaluation is not complete"),
         ("video toy --style painting", "--style must be auto, camera or sketch, got 'painting'"),
-        ("collect-trials toy --round 2", "--round 2 does not exist: retrial.rounds is 2, so rounds are 0 .. 1"),
-        ("train-retrial toy --round 9", "--round 9 does not exist"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_touches_nothing(wtl, tmp_path: Path, command: str, sentence: str) -> None:
@@ -79,64 +80,71 @@ def test_a_family_that_is_not_demonstrated_needs_no_other_start(tmp_path: Path) 
     assert len(Plan(load_config("pretrained", [tasks, "regime=goal", f"directory={tmp_path}"])).distribution.test) == 2
 
 
-@pytest.mark.parametrize("arguments", [["run"], ["nonsense"], ["collect-trials", "toy", "--round", "-1"], ["report"]])
+@pytest.mark.parametrize("arguments", [["run"], ["nonsense"], ["stage", "toy"], ["report"]])
 def test_a_command_that_is_none(wtl, arguments: list[str]) -> None:
     assert wtl(*arguments).code == 2
 
 
-def test_other_settings_in_a_finished_run_are_refused(wtl, probe_run: ProbeRun) -> None:
-    before = (probe_run.root / "config.yaml").read_bytes()
-    answer = wtl("run", "toy", *probe_run.arguments, "retrial.train.steps=7")
+def test_other_settings_in_a_finished_run_are_refused(wtl, toy_run: ToyRun) -> None:
+    before = (toy_run.root / "config.yaml").read_bytes()
+    answer = wtl("run", "toy", *toy_run.arguments, "methods.imitation.retrial.train.steps=7")
     assert answer.code == 2
-    assert (
-        "retrial-0 was made with other settings (train.steps was 6 and is 7); choose another `directory=...`"
-        in answer.err
-    )
-    assert (probe_run.root / "config.yaml").read_bytes() == before
+    assert "retrial-0 was made with other settings (retrial.train.steps was 6 and is 7)" in answer.err
+    assert "choose another `directory=...`" in answer.err
+    assert (toy_run.root / "config.yaml").read_bytes() == before
 
 
-def test_a_checkpoint_of_another_model_is_refused(wtl, probe_run: ProbeRun, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_is_refused(wtl, toy_run: ToyRun, tmp_path: Path) -> None:
     copy = tmp_path / "run"
-    shutil.copytree(probe_run.root, copy)
-    shutil.rmtree(copy / "retrial-0/policy")
-    shutil.copytree(copy / "trial/policy", copy / "retrial-0/policy")
-    for stage in ("trials-1", "retrial-1", "evaluation"):
-        shutil.rmtree(copy / stage)
-    answer = wtl("train-retrial", "toy", *tiny(copy), "--round", "1")
-    assert answer.code == 2 and "trials-1 is not complete" in answer.err
-    shutil.copytree(probe_run.root / "trials-1", copy / "trials-1")
-    answer = wtl("train-retrial", "toy", *tiny(copy), "--round", "1")
+    shutil.copytree(toy_run.root, copy)
+    shutil.rmtree(copy / "imitation/retrial-0/checkpoint")
+    shutil.copytree(copy / "cloning/train/checkpoint", copy / "imitation/retrial-0/checkpoint")
+    shutil.rmtree(copy / "imitation/retrial-1")
+    answer = wtl("stage", "toy", "imitation/retrial-1", *tiny(copy))
     assert answer.code == 2
-    assert "retrial-0/policy is no retrial policy, so a retrial policy cannot start from it" in answer.err
+    assert "retrial-0/checkpoint holds a checkpoint of cloning, expected imitation" in answer.err
 
 
-def test_stages_one_by_one(wtl, probe_run: ProbeRun, tmp_path: Path) -> None:
-    """Every stage command skips a finished stage; the copy stands elsewhere, which is no other setting."""
+def test_stages_one_by_one(wtl, toy_run: ToyRun, tmp_path: Path) -> None:
+    """A finished stage is skipped; the copy stands elsewhere, which is no other setting."""
     copy = tmp_path / "moved"
-    shutil.copytree(probe_run.root, copy)
-    for command, stages in {
-        "collect-demos": ["demos"],
-        "train-trial": ["trial"],
-        "collect-trials": ["trials-0"],
-        "train-retrial": ["retrial-0", "retrial-1"],
-        "train-baselines": ["cloning", "mil"],
-    }.items():
-        answer = wtl(command, "toy", *tiny(copy))
+    shutil.copytree(toy_run.root, copy)
+    listed = [line.split() for line in wtl("stages", "toy", *tiny(copy)).out.splitlines()]
+    assert [name for _, name in listed] == [
+        "demonstrations", "imitation/trial", "imitation/trials-0", "imitation/retrial-0", "imitation/trials-1",
+        "imitation/retrial-1", "cloning/train", "mil/train", "evaluation",
+    ]  # fmt: skip
+    assert {state for state, _ in listed} == {"complete"}
+    for _, name in listed:
+        answer = wtl("stage", "toy", name, *tiny(copy))
         assert answer.code == 0
         # The path may be wrapped, so only its end is looked for.
-        said = "".join(answer.err.split())
-        assert [stage for stage in stages if f"{stage}iscomplete,skipped" in said] == stages, answer.err
+        assert f"{name}iscomplete,skipped" in "".join(answer.err.split())
 
 
-def test_the_report_as_json_is_that_of_the_run(wtl, probe_run: ProbeRun) -> None:
-    answer = wtl("report", probe_run.root, "--json")
+def test_an_evaluation_with_another_protocol_or_regime_is_not_skipped(wtl, tmp_path: Path) -> None:
+    """Defect (a): with a checkpoint, what the evaluation depends on is all among its settings."""
+    small = [
+        "tasks={benchmark: toy, goals_per_family: 2, validation_goals_per_family: 2, test_goals_per_family: 2}",
+        "method=nearest_neighbour", "evaluation.methods=[expert]", "evaluation.controls=[]", "executor=serial",
+        f"directory={tmp_path}", "video=sketch",
+    ]  # fmt: skip
+    assert wtl("run", "toy", *small).code == 0
+    answer = wtl("evaluate", "toy", *small, "protocol.feedback=step")
+    assert answer.code == 2 and "protocol.feedback was 'end' and is 'step'" in answer.err
+    answer = wtl("evaluate", "toy", *small, "regime=goal")
+    assert answer.code == 2 and "was made with other settings" in answer.err
+
+
+def test_the_report_as_json_is_that_of_the_run(wtl, toy_run: ToyRun) -> None:
+    answer = wtl("report", toy_run.root, "--json")
     assert answer.code == 0
-    assert json.loads(answer.out) == json.loads((probe_run.root / "report.json").read_text())
+    assert json.loads(answer.out) == json.loads((toy_run.root / "report.json").read_text())
 
 
-def test_reports_compare_runs(wtl, probe_run: ProbeRun, tmp_path: Path) -> None:
-    shutil.copytree(probe_run.root / "evaluation", tmp_path / "other" / "evaluation")
-    answer = wtl("report", probe_run.root, tmp_path / "other", "--markdown", "--figure", tmp_path / "both.png")
+def test_reports_compare_runs(wtl, toy_run: ToyRun, tmp_path: Path) -> None:
+    shutil.copytree(toy_run.root / "evaluation", tmp_path / "other" / "evaluation")
+    answer = wtl("report", toy_run.root, tmp_path / "other", "--markdown", "--figure", tmp_path / "both.png")
     assert answer.code == 0 and "runs compared" in answer.out
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
 
@@ -152,11 +160,11 @@ def test_a_report_of_nothing(wtl, tmp_path: Path, missing: str, sentence: str) -
     assert answer.code == 2 and sentence in answer.err and answer.err.count("\n") == 1
 
 
-def test_a_video_of_an_entry(wtl, probe_run: ProbeRun, tmp_path: Path) -> None:
+def test_a_video_of_an_entry(wtl, toy_run: ToyRun, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "strip.gif"
-    answer = wtl("video", "toy", *probe_run.arguments, "--style", "sketch", "--entry", "3", "--out", out)
+    answer = wtl("video", "toy", *toy_run.arguments, "--style", "sketch", "--entry", "3", "--out", out)
     assert answer.code == 0 and out.read_bytes().startswith(b"GIF8")
-    answer = wtl("video", "toy", *probe_run.arguments, "--style", "sketch", "--entry", "16", "--out", out)
+    answer = wtl("video", "toy", *toy_run.arguments, "--style", "sketch", "--entry", "16", "--out", out)
     assert answer.code == 2 and "entry 16 does not exist; the evaluation has entries 0 .. 15" in answer.err
 
 
@@ -170,14 +178,14 @@ def test_tasks_lists_every_family_and_what_is_hidden(wtl) -> None:
         assert ("hidden" if family in splits.HIDDEN_GOAL else "visible") in line
     [basketball] = [line for line in lines if "basketball-v3" in line]
     assert "train test" in basketball
-    assert all(name in answer.out for name in PROBE)
+    assert all(name in answer.out for name in toy.COLOURS)
 
 
 def test_ctrl_c_says_how_to_go_on(wtl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wtl.app.pipeline.Pipeline.all_stages", interrupt)
+    monkeypatch.setattr("wtl.app.pipeline.Pipeline.run", interrupt)
     answer = wtl("run", "toy", *tiny(tmp_path))
     assert answer.code == 130
     assert "interrupted; the same command goes on where this one stopped" in answer.err
@@ -186,5 +194,10 @@ def test_ctrl_c_says_how_to_go_on(wtl, tmp_path: Path, monkeypatch: pytest.Monke
 def test_help_names_every_command(wtl) -> None:
     answer = wtl("--help")
     assert answer.code == 0
-    stages = "collect-demos train-trial collect-trials train-retrial train-baselines evaluate"
-    assert all(command in answer.out for command in f"run {stages} report video tasks".split())
+    commands = "run stages stage evaluate report video methods tasks"
+    assert all(command in answer.out for command in commands.split())
+
+
+def test_methods_are_listed(wtl) -> None:
+    answer = wtl("methods")
+    assert answer.code == 0 and all(name in answer.out for name in ("imitation", "trajectory_transfer", "expert"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ProbeRun, tiny
+from conftest import ToyRun, tiny
 from rich.console import Console
 from test_executor import UNITS, Unit, complain, die_always, die_once, square, threads
 
@@ -24,7 +24,7 @@ from wtl.app.pipeline import Pipeline
 from wtl.compute.executor import WorkersDied
 from wtl.compute.ray import RayExecutor
 
-STORES = ("demos", "trials-0", "trials-1")
+STORES = ("demonstrations", "imitation/trials-0", "imitation/trials-1")
 
 
 def test_without_ray_it_is_one_sentence(
@@ -32,7 +32,7 @@ def test_without_ray_it_is_one_sentence(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "ray" else find(name))
-    monkeypatch.setattr("sys.argv", ["wtl", "collect-demos", "toy", *tiny(tmp_path / "run", "executor=ray")])
+    monkeypatch.setattr("sys.argv", ["wtl", "stage", "toy", "demonstrations", *tiny(tmp_path / "run", "executor=ray")])
     with pytest.raises(SystemExit) as caught:
         cli.main()
     said = capsys.readouterr().err
@@ -47,7 +47,7 @@ def test_workers_that_die_again_and_again_are_one_sentence(
         raise WorkersDied("a worker died 4 times; 2 units are not done")
 
     monkeypatch.setattr("wtl.compute.executor.SerialExecutor.map", die)
-    monkeypatch.setattr("sys.argv", ["wtl", "collect-demos", "toy", *tiny(tmp_path / "run")])
+    monkeypatch.setattr("sys.argv", ["wtl", "stage", "toy", "demonstrations", *tiny(tmp_path / "run")])
     with pytest.raises(SystemExit) as caught:
         cli.main()
     said = capsys.readouterr().err
@@ -182,21 +182,19 @@ def collected(root: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_collection_and_evaluation_on_two_nodes_give_the_same_bytes(
-    cluster: Any, probe_run: ProbeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, toy_run: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a relative directory, which is where the command was given and not where the nodes were started."""
-    shutil.copytree(probe_run.root, tmp_path / "run")
+    shutil.copytree(toy_run.root, tmp_path / "run")
     for stage in (*STORES, "evaluation"):
         shutil.rmtree(tmp_path / "run" / stage)
     monkeypatch.chdir(tmp_path)
-    pipeline = Pipeline(replace(probe_run.config, directory="run", executor="ray"), Console(quiet=True))
-    pipeline.collect_demos()
-    pipeline.collect_trials(0)
-    pipeline.collect_trials(1)
-    pipeline.evaluate()
+    pipeline = Pipeline(replace(toy_run.config, directory="run", executor="ray"), Console(quiet=True))
+    for stage in (*STORES, "evaluation"):
+        pipeline.run(only=stage)
     pipeline.close()
-    assert collected(tmp_path / "run") == collected(probe_run.root)
-    assert len(collected(probe_run.root)) > 10
+    assert collected(tmp_path / "run") == collected(toy_run.root)
+    assert len(collected(toy_run.root)) > 10
     assert not list((tmp_path / "run").glob(".seen*"))
 
 
@@ -207,8 +205,8 @@ def test_metaworld_demonstrations_are_the_same_bytes(cluster: Any, tmp_path: Pat
     for executor in ("local", "ray"):
         arguments = [few, "demonstrations.unit_episodes=2", f"directory={tmp_path / executor}", f"executor={executor}"]
         pipeline = Pipeline(load_config("ml1", [*arguments, "workers=1"]), Console(quiet=True))
-        pipeline.collect_demos()
+        pipeline.collect_demonstrations()
         pipeline.close()
-        files = sorted((tmp_path / executor / "demos").glob("*shard*"))
+        files = sorted((tmp_path / executor / "demonstrations").glob("*shard*"))
         made[executor] = {path.name: path.read_bytes() for path in files}
     assert len(made["local"]) == 4 and made["ray"] == made["local"]

@@ -13,14 +13,14 @@ from wtl.app.config import (
     PRESETS,
     ConfigError,
     RunConfig,
+    checkpoint_directory,
     load_config,
     preset_path,
     to_plain,
     to_yaml,
-    trained_policy,
 )
 
-ALL = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+ALL = sorted(path.stem for path in PRESETS.glob("*.yaml") if not path.stem.startswith("_"))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -37,16 +37,18 @@ def test_the_presets_that_the_documentation_promises_are_there() -> None:
 
 
 def test_overrides_come_last_and_the_later_one_wins() -> None:
-    config = load_config(
-        "toy", ["trial.train.steps=7", "regime=goal", "trials.horizons_steps=[3, 4]", "trial.train.steps=8"]
-    )
-    assert (config.trial.train.steps, config.regime, config.trials.horizons_steps) == (8, "goal", (3, 4))
-    assert config.trial.train.batch == load_config("toy", []).trial.train.batch
+    steps = "methods.imitation.trial.train.steps"
+    config = load_config("toy", [f"{steps}=7", "regime=goal", "trials.horizons_steps=[3, 4]", f"{steps}=8"])
+    train = config.settings_of("imitation").trial.train
+    assert (train.steps, config.regime, config.trials.horizons_steps) == (8, "goal", (3, 4))
+    assert train.batch == load_config("toy", []).settings_of("imitation").trial.train.batch
 
 
 def plain_types(value: Any) -> set[type]:
     if dataclasses.is_dataclass(value):
         return set().union(*(plain_types(getattr(value, f.name)) for f in dataclasses.fields(value)))
+    if isinstance(value, dict):
+        return {dict}.union(*map(plain_types, value.values()))
     if isinstance(value, tuple):
         return {tuple}.union(*map(plain_types, value))
     return {type(value)}
@@ -63,54 +65,82 @@ def test_nothing_below_sees_omegaconf() -> None:
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("trial.train.stps=3", "trial.train.stps: Key 'stps' not in 'TrainConfig'. Did you mean: 'steps'?"),
+        ("methods.imitation.trial.train.stps=3", "Key 'stps' not in 'TrainConfig'. Did you mean: 'steps'?"),
         ("regim=goal", "Key 'regim' not in 'RunConfig'. Did you mean: 'regime'?"),
-        ("trial.train.steps=abc", "trial.train.steps: Value 'abc' of type 'str' could not be converted to Integer"),
+        (
+            "methods.imitation.trial.train.steps=abc",
+            "methods.imitation: trial.train.steps: Value 'abc' of type 'str' could not be converted to Integer",
+        ),
         (
             "tasks.goals_per_family=1.5",
             "tasks.goals_per_family: Value '1.5' of type 'float' could not be converted to Integer",
         ),
         ("workers=", "workers: Incompatible value 'None' for field of type 'int'"),
         ("regime=foo", "regime: Invalid value 'foo', expected one of ['goal', 'family', 'none']"),
-        ("retrial.rounds=0", "retrial.rounds must be at least 1, got 0"),
+        ("methods.imitation.retrial.rounds=0", "methods.imitation: retrial.rounds must be at least 1, got 0"),
         (
-            "retrial.later_trials_in_context=9",
-            "retrial.*_trials_in_context is 9, but retrial.policy.network.max_trials is 4",
+            "methods.imitation.retrial.later_trials_in_context=9",
+            "retrial.*_trials_in_context is 9, but retrial.network.max_trials is 4",
         ),
-        ("evaluation.controls=[blind]", "evaluation.controls: unknown 'blind', known are blind_retry, "),
-        ("evaluation.baselines=[bc]", "evaluation.baselines: unknown 'bc', known are cloning, "),
+        ("evaluation.controls=[blind]", "unknown control 'blind'; known are blind_retry, "),
+        ("evaluation.methods=[bc]", "unknown method 'bc'; known are imitation, "),
+        ("method=bc", "unknown method 'bc'; known are imitation, "),
+        ("method=nowhere:SPEC", "there is no method at 'nowhere:SPEC'"),
+        ("methods.bc.width=3", "methods.bc: unknown method; known are imitation, "),
         ("evaluation.control_attempt=3", "evaluation.control_attempt must lie in 1 .. evaluation.attempts (2), got 3"),
-        ("trial.train.steps=0", "train.steps must be at least 1, got 0"),
+        ("methods.imitation.trial.train.steps=0", "train.steps must be at least 1, got 0"),
         ("tasks.test_goals_per_family=1", "tasks.test_goals_per_family must be at least 2, got 1"),
         (
             "tasks={procedural_families: 5, tasks_per_procedural_family: 1}",
             "tasks.tasks_per_procedural_family must be at least 2, got 1",
         ),
         ("tasks.hidden_goal_weight=0", "tasks.hidden_goal_weight must be at least 1, got 0"),
+        ("protocol.horizon_steps=0", "protocol.horizon_steps must be at least 1, got 0"),
+        ("protocol.feedback=never", "Invalid value 'never', expected one of ['end', 'step']"),
         (
-            "retrial={shared: true, policy: {network: {width: 8}}}",
-            "retrial.shared goes on from the trial policy: the two policy.network must be equal",
+            "methods.imitation={shared: true, retrial: {network: {width: 8}}}",
+            "shared goes on from the trial policy: retrial.network and trial.network must be equal",
         ),
-        ("steps", "expected key=value, got 'steps'; for example retrial.train.steps=1000"),
+        ("steps", "expected key=value, got 'steps'; for example tasks.family=push-v3"),
         ("=3", "expected key=value, got '=3'"),
         ("a=[1,", "is not YAML"),
-        ("trial=3", "int is not a subclass of PhaseConfig"),
+        ("methods.imitation.trial=3", "int is not a subclass of TrialConfig"),
         ("trials.horizons_steps=[a]", "could not be converted to Integer"),
+        ("checkpoint=nowhere", "there is no trained method in 'nowhere'; give the folder of one, or one of ml45"),
     ],
 )
 def test_a_mistake_is_one_sentence(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("toy", [override])
     text = str(caught.value)
-    assert message in text and "toy.yaml" in text and "\n" not in text
+    assert message in text and "\n" not in text
+
+
+def test_a_method_that_cannot_be_trained_in_a_regime_says_so_at_once() -> None:
+    with pytest.raises(ConfigError, match="needs something to follow; in regime `none` choose another method"):
+        load_config("toy", ["method=trajectory_transfer", "regime=none"])
+
+
+@pytest.mark.parametrize("preset", ["quick", "toy", "ml1"])
+def test_every_method_suits_every_preset(preset: str) -> None:
+    """Defaults of a method's training belong to the method, so none is refused for another one's sake."""
+    for name in ("imitation", "trajectory_transfer", "cloning", "mil", "nearest_neighbour", "expert"):
+        assert load_config(preset, [f"method={name}"]).method == name
+
+
+def test_a_preset_may_stand_on_another_file(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("seed: 3\ntasks: {family: push-v3, seed: 9}\n")
+    (tmp_path / "mine.yaml").write_text("base: base.yaml\ntasks: {seed: 4}\n")
+    config = load_config(str(tmp_path / "mine.yaml"), [])
+    assert (config.seed, config.tasks.family, config.tasks.seed) == (3, "push-v3", 4)
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
         ("bogus: 3\n", "Key 'bogus' not in 'RunConfig'"),
-        ("trial: {train: {steps: many}}\n", "trial.train.steps: Value 'many'"),
-        ("- 1\n", "Cannot merge incompatible container types"),
+        ("methods: {mil: {train: {steps: many}}}\n", "methods.mil: train.steps: Value 'many'"),
+        ("- 1\n", "must hold `key: value` lines"),
         ("a: [\n", "is not YAML"),
     ],
 )
@@ -119,13 +149,15 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_config(str(path), [])
-    assert message in str(caught.value) and "mine.yaml" in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.touch()
-    assert load_config(str(path), []) == RunConfig()
+    config = load_config(str(path), [])
+    assert dataclasses.replace(config, methods={}) == RunConfig()
+    assert all(settings == type(settings)() for settings in config.methods.values())
 
 
 def test_a_file_that_is_not_there_names_the_presets() -> None:
@@ -143,17 +175,25 @@ def test_a_run_directory_is_a_configuration(tmp_path: Path) -> None:
     assert load_config(str(tmp_path), []) == config
 
 
-def test_the_policy_that_comes_with_the_package_is_small_and_acts() -> None:
+def test_the_checkpoint_that_comes_with_the_package_is_small_and_acts() -> None:
     from strategies import make_trajectory
 
     from tasks.metaworld.family import LAYOUT
     from wtl.core.episode import Context
-    from wtl.methods import load_policy
+    from wtl.methods.checkpoint import load_player, method_name
+    from wtl.methods.registry import find_method
+    from wtl.play.policy import FromContext, StepBatch
 
-    folder = trained_policy("ml45")
+    folder = checkpoint_directory("ml45")
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+    player = load_player(folder, find_method(method_name(folder)))
+    assert isinstance(player, FromContext)
     shown = make_trajectory(40, layout=LAYOUT, action_size=4)
-    actor = load_policy(folder, "following").actor([Context(shown)], [0])
-    assert np.abs(actor.act(shown.observations[:1].copy(), np.array([0]))).max() <= 1.05
-    with pytest.raises(ConfigError, match="trained: there is no policy in 'nowhere'; give the folder of one, or.*ml45"):
-        trained_policy("nowhere")
+    policy = player.method.adapt([Context((shown,))], [0])
+    step = StepBatch(shown.observations[:1], np.array([0]), 0, np.full(1, np.nan), np.full(1, np.nan))
+    assert np.abs(policy.act(step)).max() <= 1.05
+
+
+def test_a_checkpoint_says_which_method_it_is() -> None:
+    config = load_config("toy", ["checkpoint=ml45"])
+    assert config.method == "trajectory_transfer"

@@ -39,7 +39,7 @@ def test_floors_are_kept() -> None:
 def test_others_packages_are_sealed_behind_one_file_each() -> None:
     assert importers("omegaconf") == {"wtl/app/config.py"}
     assert importers("ray") == {"wtl/compute/ray.py"}
-    assert importers("learn2learn") == {"wtl/methods/quiet.py"}
+    assert importers("learn2learn") == {"wtl/methods/mil.py"}
     for simulator in ("metaworld", "mujoco"):
         assert all(name.startswith("tasks/metaworld/") for name in importers(simulator)), simulator
 

@@ -1,4 +1,4 @@
-"""From nothing to a report on the probe: everything is skipped the second time, and what was learned is real."""
+"""From nothing to a report on the toy: everything is skipped the second time, and what was learned is real."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PHASES, TINY, ProbeRun, run_everything, tiny
+from conftest import PHASES, TINY, ToyRun, run_everything, tiny
 from rich.console import Console
-from strategies import PROBE
 
+from tasks import toy
 from wtl.analysis.results import EpisodeResult, read_results
 from wtl.analysis.statistics import permutation_test
 from wtl.app.config import load_config
 from wtl.app.pipeline import Pipeline
 from wtl.app.plan import Plan
 from wtl.data.store import EpisodeStore
-from wtl.stages.train import Training
+from wtl.stages.training import Training
 
-STAGES = ("demos", "trial", "trials-0", "retrial-0", "trials-1", "retrial-1", "cloning", "mil", "evaluation")
+STAGES = (
+    "demonstrations", "imitation/trial", "imitation/trials-0", "imitation/retrial-0", "imitation/trials-1",
+    "imitation/retrial-1", "cloning/train", "mil/train", "evaluation",
+)  # fmt: skip
+TRAINED = ("imitation/trial", "imitation/retrial-0", "imitation/retrial-1", "cloning/train", "mil/train")
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -35,87 +39,84 @@ def content(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
 
-def test_every_stage_leaves_a_manifest_and_the_run_a_report(probe_run: ProbeRun) -> None:
+def test_every_stage_leaves_a_manifest_and_the_run_a_report(toy_run: ToyRun) -> None:
     for stage in STAGES:
-        manifest = json.loads((probe_run.root / stage / "manifest.json").read_text())
+        manifest = json.loads((toy_run.root / stage / "manifest.json").read_text())
         assert manifest["identity"] and manifest["packages"]["torch"]
     for name in ("config.yaml", "report.json", "improvement.png", "strip.gif", "strip.mp4", "tensorboard/curves"):
-        assert (probe_run.root / name).exists(), name
+        assert (toy_run.root / name).exists(), name
 
 
-def test_the_report_has_the_documented_shape(probe_run: ProbeRun) -> None:
-    report = json.loads((probe_run.root / "report.json").read_text())
-    assert set(report) == {"wtl", "cloning", "mil", "nearest_neighbour", "expert"}
-    assert set(report["wtl"]) == {"", "blind_retry", "shuffled_trial", "masked_reward"}
-    groups = {"all", "hidden_goal", *PROBE}
-    assert set(report["wtl"][""]) == groups  # no visible goals on the probe, so no group of that name
-    points = report["wtl"][""]["all"]
+def test_the_report_has_the_documented_shape(toy_run: ToyRun) -> None:
+    report = json.loads((toy_run.root / "report.json").read_text())
+    assert set(report) == {"imitation", "cloning", "mil", "nearest_neighbour", "expert"}
+    assert set(report["imitation"]) == {"", "blind_retry", "shuffled_trial", "masked_reward"}
+    groups = {"all", "hidden_goal", *toy.COLOURS}
+    assert set(report["imitation"][""]) == groups  # no visible goals on the toy, so no group of that name
+    points = report["imitation"][""]["all"]
     assert [p["attempt"] for p in points] == [0, 1, 2]
     assert all(set(p) == {"attempt", "n", "successes", "low", "high"} for p in points)
     assert all(p["n"] == 16 and 0 <= p["low"] <= p["successes"] / p["n"] <= p["high"] <= 1 for p in points)
 
 
-def test_a_second_run_skips_everything_and_changes_not_a_byte(probe_run: ProbeRun) -> None:
-    before = content(probe_run.root)
-    run_everything(probe_run.config)
-    assert content(probe_run.root) == before
+def test_a_second_run_skips_everything_and_changes_not_a_byte(toy_run: ToyRun) -> None:
+    before = content(toy_run.root)
+    run_everything(toy_run.config)
+    assert content(toy_run.root) == before
 
 
-def test_what_a_stage_makes_does_not_depend_on_what_ran_before_it(probe_run: ProbeRun, tmp_path: Path) -> None:
+def test_what_a_stage_makes_does_not_depend_on_what_ran_before_it(toy_run: ToyRun, tmp_path: Path) -> None:
     """A run that goes on in another process meets other random numbers there; only its own seed may matter."""
-    shutil.copytree(probe_run.root, tmp_path / "run")
+    shutil.copytree(toy_run.root, tmp_path / "run")
     for stage in STAGES[1:]:
         shutil.rmtree(tmp_path / "run" / stage)
-    pipeline = Pipeline(replace(probe_run.config, directory=str(tmp_path / "run")), Console(quiet=True))
-    stages = (pipeline.train_trial, pipeline.collect_trials, pipeline.train_retrial, pipeline.train_baselines)
-    for number, make in enumerate(stages):
+    pipeline = Pipeline(replace(toy_run.config, directory=str(tmp_path / "run")), Console(quiet=True))
+    for number, stage in enumerate(STAGES[:-1]):
         torch.manual_seed(number)  # as if each stage had a process of its own
-        make()
-    for stage in ("trial", "retrial-0", "cloning", "mil"):
-        for name in ("losses.csv", "policy/weights.safetensors"):
-            again, before = (root / stage / name for root in (tmp_path / "run", probe_run.root))
+        pipeline.run(only=stage)
+    for stage in TRAINED:
+        for name in ("losses.csv", "checkpoint/weights.safetensors"):
+            again, before = (root / stage / name for root in (tmp_path / "run", toy_run.root))
             assert again.read_bytes() == before.read_bytes(), f"{stage}/{name}"
 
 
 def test_one_network_for_all_attempts_and_evaluated_again_without_training(tmp_path: Path) -> None:
-    shared = load_config("toy", tiny(tmp_path / "run", "retrial.shared=true"))
+    shared = load_config("toy", tiny(tmp_path / "run", "methods.imitation.shared=true", "evaluation.methods=[expert]"))
     run_everything(shared)
-    operator = Plan(shared).operator(2)
-    assert operator.trial == operator.retrial == tmp_path / "run" / "retrial-1" / "policy"
-    sources = {attempt: set() for attempt in range(3)}
-    for record in EpisodeStore(tmp_path / "run" / "trials-1").records:
-        sources[record.attempt].add(record.source.split()[0])
-    assert sources == {attempt: {"shared"} for attempt in range(3)}
-
-    again = tiny(tmp_path / "again", f"trained={operator.trial}", "demonstrations.splits=[test]")
+    checkpoint = Plan(shared).checkpoint(Plan(shared).main)
+    assert checkpoint == tmp_path / "run" / "imitation" / "retrial-1" / "checkpoint"
+    again = tiny(tmp_path / "again", f"checkpoint={checkpoint}", "demonstrations.splits=[test]")
     run_everything(load_config("toy", again))
-    assert not (tmp_path / "again" / "trial").exists()
+    assert not (tmp_path / "again" / "imitation").exists()
     one, other = (
-        [r for r in read_results(tmp_path / name / "evaluation" / "episodes.csv") if r.method == "wtl"]
+        [r for r in read_results(tmp_path / name / "evaluation" / "episodes.csv") if r.method == "imitation"]
         for name in ("run", "again")
     )
     assert one == other
 
 
-FOLLOWING = [
-    "operator=following", "following.shift={width: 16, decoys: 8, proposals: 50}",
-    "retrial.train.batch.trial_queries=0", "retrial.train.batch.no_demonstration=0",
-    "retrial.later_train.batch.trial_queries=0", "retrial.later_train.batch.no_demonstration=0",
+TRANSFER = [
+    "method=trajectory_transfer", "evaluation.methods=[cloning, expert]",
+    "methods.trajectory_transfer={frames: 6, rounds: 2, scorer: {width: 16, negatives: 8, proposals: 50}}",
+    *(
+        f"methods.trajectory_transfer.{name}={{steps: 6, validate_every_steps: 3, checkpoint_every_steps: 3, "
+        "log_every_steps: 2, validation_batches: 1, warmup_steps: 1}"
+        for name in ("train", "later_train")
+    ),
 ]  # fmt: skip
 
 
-def test_an_operator_that_follows_has_no_trial_policy_and_is_one_for_all_attempts(tmp_path: Path) -> None:
-    config = load_config("toy", tiny(tmp_path / "run", *FOLLOWING))
+def test_a_method_whose_first_trials_somebody_else_plays(tmp_path: Path) -> None:
+    config = load_config("toy", tiny(tmp_path / "run", *TRANSFER))
     run_everything(config)
-    plan = Plan(config)
-    assert not plan.trial.directory.exists() and plan.operator(2).trial == plan.operator(2).retrial
-    astray, own = (EpisodeStore(tmp_path / "run" / f"trials-{number}").records for number in (0, 1))
-    assert {r.source for r in astray} == {"follower led astray"} and {r.attempt for r in astray} == {0}
-    assert {r.source.split()[0] for r in own} == {"following"} and {r.attempt for r in own} == {0, 1, 2}
+    first, own = (EpisodeStore(tmp_path / "run/trajectory_transfer" / f"trials-{n}").records for n in (0, 1))
+    assert {r.source for r in first} == {"misled transfer"} and {r.attempt for r in first} == {0}
+    assert {r.source.split()[0] for r in own} == {"trajectory_transfer"} and {r.attempt for r in own} == {0, 1, 2}
     results = read_results(tmp_path / "run" / "evaluation" / "episodes.csv")
-    assert {r.method for r in results} == {"wtl", "cloning", "mil", "nearest_neighbour", "expert"}
+    assert {r.method for r in results} == {"trajectory_transfer", "cloning", "expert"}
     solved: set[tuple[str, int]] = set()
-    for row in sorted((r for r in results if r.method == "wtl" and not r.control), key=lambda r: r.attempt):
+    mine = [r for r in results if r.method == "trajectory_transfer" and not r.control]
+    for row in sorted(mine, key=lambda r: r.attempt):
         assert row.success or (row.task, row.seed) not in solved  # what has succeeded is repeated
         if row.success:
             solved.add((row.task, row.seed))
@@ -125,7 +126,7 @@ def test_an_operator_that_follows_has_no_trial_policy_and_is_one_for_all_attempt
 
 
 def test_another_seed_begins_with_other_weights(
-    probe_run: ProbeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy_run: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first: list[torch.Tensor] = []
 
@@ -136,11 +137,11 @@ def test_another_seed_begins_with_other_weights(
     monkeypatch.setattr(Training, "fit", fit)
     for seed in (0, 1):
         torch.manual_seed(0)  # as in a fresh process
-        config = replace(probe_run.config, directory=str(tmp_path / str(seed)), seed=seed)
+        config = replace(toy_run.config, directory=str(tmp_path / str(seed)), seed=seed)
         pipeline = Pipeline(config, Console(quiet=True))
-        pipeline.collect_demos()
+        pipeline.collect_demonstrations()
         with pytest.raises(InterruptedError):
-            pipeline.train_trial()
+            pipeline.run(only="imitation/trial")
     assert first[0].shape == first[1].shape and (first[0] != first[1]).any()
 
 
@@ -170,11 +171,11 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[EpisodeResult, ..
 @pytest.mark.parametrize(
     "better, worse",
     [
-        (("wtl", "", 1), ("wtl", "", 0)),
-        (("wtl", "", 0), ("cloning", "", 0)),
-        (("wtl", "", 1), ("wtl", "blind_retry", 1)),
-        (("wtl", "", 1), ("wtl", "shuffled_trial", 1)),
-        (("wtl", "", 1), ("wtl", "masked_reward", 1)),
+        (("imitation", "", 1), ("imitation", "", 0)),
+        (("imitation", "", 0), ("cloning", "", 0)),
+        (("imitation", "", 1), ("imitation", "blind_retry", 1)),
+        (("imitation", "", 1), ("imitation", "shuffled_trial", 1)),
+        (("imitation", "", 1), ("imitation", "masked_reward", 1)),
     ],
     ids=lambda key: ".".join(map(str, key)),
 )
@@ -196,19 +197,19 @@ KILLER = """
 import os, signal, sys
 from wtl.app import stage as run
 from wtl.compute import executor
-from wtl.stages import train
+from wtl.stages import training as train
 
 stage, at_work = sys.argv.pop(1), []
 begin, checkpoint, work = run.Stage.begin, train.Training.checkpoint, executor.LocalExecutor.map
 
 
 def begin_and_note(self):
-    at_work.append(self.directory.name)
+    at_work.append(self.directory)
     begin(self)
 
 
 def die():
-    if at_work[-1] == stage:
+    if str(at_work[-1]).endswith(stage):
         os.killpg(0, signal.SIGKILL)
 
 
@@ -245,7 +246,7 @@ RESUMABLE = [
     "workers=2",
     "demonstrations.unit_episodes=2",
     "trials.unit_episodes=2",
-    *(f"{phase}.steps=40" for phase in PHASES),
+    *(f"methods.{phase}.train.steps=40" for phase in PHASES),
 ]
 
 
@@ -259,9 +260,7 @@ def test_kill_nine_in_each_stage_changes_nothing_in_the_end(tmp_path: Path) -> N
     subprocess.run(wtl("run", "toy", *RESUMABLE, f"directory={broken}"), check=True, capture_output=True, timeout=600)
     for name in ("evaluation/episodes.csv", "evaluation/entries.json", "report.json"):
         assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
-    for stage in STAGES[1:-1]:
-        if stage.startswith("trials"):
-            continue
+    for stage in TRAINED:
         assert losses(broken / stage) == losses(whole / stage), stage
 
 

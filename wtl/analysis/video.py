@@ -56,6 +56,7 @@ def draw_sketch(spec: FamilySpec, episode: Episode, step: int) -> np.ndarray:
     ]
     dots = [(episode.goal, 7, _GREEN), *((at, 4, colour) for at, colour in present), (hand[step], 4, _BLACK)]
     points = (np.stack([*(at for at, _, _ in dots), *hand[: step + 1]]) - middle) / radius
+    points = np.pad(points, ((0, 0), (0, max(0, 2 - layout.dimensions))))  # a line is drawn in the plane
     views = {"from above": [0, 1], "from the side": [1, 2]} if layout.dimensions == 3 else {"from above": [0, 1]}
     height = (FRAME_PIXELS - LEGEND_PIXELS) // len(views)
     image = Image.new("RGB", (FRAME_PIXELS, FRAME_PIXELS), _WHITE)

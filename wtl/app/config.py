@@ -8,16 +8,18 @@ like those of this package. Trap: nothing below ever sees a DictConfig.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import omegaconf
+import yaml
 from omegaconf import OmegaConf
 
 from wtl.core.task import Regime
 from wtl.methods.checkpoint import method_name
-from wtl.methods.registry import find_method, known_methods
+from wtl.methods.registry import METHODS, find_method, known_methods
 from wtl.play.protocol import ProtocolConfig
 from wtl.stages.demonstrations import DemonstrationsConfig
 from wtl.stages.evaluate import EvaluationConfig
@@ -98,7 +100,7 @@ class RunConfig:
     for which `directory` must be on a file system that all nodes share. The outcome does not depend on it."""
     regime: Regime = "family"
     """What the demonstration shares with the task: `goal`, `family`, or there is `none`."""
-    method: str = "imitation"
+    method: str = METHODS[0].name
     """Whose curve is measured: a name of `wtl methods`, or package.module:SPEC."""
     checkpoint: str = ""
     """A trained method that is evaluated instead of training one: a folder, or the name of one that comes with the
@@ -208,12 +210,7 @@ def _merged(where: str, kind: type, section: Any) -> Any:
 
 def _load_yaml(path: Path) -> Any:
     """Return a YAML file merged into the one that its key `base` names, beside it."""
-    try:
-        content: Any = OmegaConf.load(path)
-    except Exception as error:
-        if type(error).__module__.startswith("yaml"):
-            raise ConfigError(f"{path} is not YAML: {_one_line(error)}") from error
-        raise
+    content: Any = _parsed(str(path), lambda: OmegaConf.load(path))
     if not OmegaConf.is_dict(content):
         raise ConfigError(f"{path} must hold `key: value` lines, got a list")
     base = content.pop("base", None)
@@ -224,7 +221,14 @@ def _dotlist(overrides: list[str]) -> Any:
     for override in overrides:
         if "=" not in override or override.startswith("="):
             raise ConfigError(f"expected key=value, got {override!r}; for example tasks.family=push-v3")
-    return OmegaConf.from_dotlist(overrides)
+    return _parsed(" ".join(overrides), lambda: OmegaConf.from_dotlist(overrides))
+
+
+def _parsed(where: str, parse: Callable[[], Any]) -> Any:
+    try:
+        return parse()
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:

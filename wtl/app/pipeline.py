@@ -21,7 +21,6 @@ from wtl.compute.distributed import SINGLE, ProcessGroup
 from wtl.compute.executor import Executor, LocalExecutor, SerialExecutor
 from wtl.compute.ray import RayExecutor
 from wtl.core.files import write_atomically
-from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import EpisodeStore
 from wtl.methods.learner import TrainConfig
 from wtl.methods.spec import Phase
@@ -103,9 +102,8 @@ class Pipeline:
         assert collection is not None
 
         def make() -> dict[str, Any]:
-            store = DemonstrationStore(plan.demonstrations.directory, c.regime)
             kind = TrialStage(
-                plan.distribution, c.trials, c.protocol, store, c.seed,
+                plan.distribution, c.trials, c.protocol, plan.shown(), c.seed,
                 collection.round_number, collection.retries, collection.labelled,
             )  # fmt: skip
             with self._bar(_name(method, stage)) as progress:

@@ -173,10 +173,20 @@ class Plan:
     def evaluation_stage(self) -> EvaluationStage:
         """Return what the evaluation depends on; the demonstrations must be there."""
         c = self.config
-        store = DemonstrationStore(self.demonstrations.directory, c.regime)
         return EvaluationStage(
-            self.distribution, c.evaluation, c.protocol, store, c.regime, train_seed=c.seed, seed=c.evaluation_seed
+            self.distribution,
+            c.evaluation,
+            c.protocol,
+            self.shown(),
+            c.regime,
+            train_seed=c.seed,
+            seed=c.evaluation_seed,
         )
+
+    def shown(self) -> DemonstrationStore:
+        """Return what may be shown, with what else the methods of this run know of a task."""
+        sources = dict.fromkeys(source for method in (self.main, *self.others) for source in method.spec.sources)
+        return DemonstrationStore(self.demonstrations.directory, self.config.regime, tuple(sources))
 
     def contestants(self) -> tuple[Contestant, ...]:
         """Return who is evaluated, the run's own method first."""

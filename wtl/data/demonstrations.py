@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,9 @@ from wtl.core.episode import Context, Episode
 from wtl.core.rng import stream
 from wtl.core.task import Regime, Task
 from wtl.data.store import EpisodeStore
+
+ContextSource = Callable[[Task, Context], Context]
+"""Adds to a context what else is known of a task (an instruction, a desired return); see `MethodSpec.sources`."""
 
 
 class DemonstrationSampler:
@@ -52,11 +55,12 @@ class DemonstrationSampler:
 
 
 class DemonstrationStore:
-    """A store of demonstrations with the rule of what may be shown."""
+    """A store of demonstrations with the rule of what may be shown, and what else is known of a task."""
 
-    def __init__(self, directory: Path, regime: Regime) -> None:
+    def __init__(self, directory: Path, regime: Regime, sources: Sequence[ContextSource] = ()) -> None:
         """Open the store. Raises StoreError if it cannot be read."""
         self.episodes = EpisodeStore(directory)
+        self._sources = tuple(sources)
         self.sampler = DemonstrationSampler([record.task for record in self.episodes.records], regime)
 
     def choose(self, task: Task, count: int, seed: int) -> tuple[Episode, ...]:
@@ -67,7 +71,14 @@ class DemonstrationStore:
         """
         return tuple(self.episodes.episode(i) for i in self.sampler.choose(task, count, seed))
 
+    def first_context(self, task: Task, demonstrations: Sequence[Episode]) -> Context:
+        """Return what is known of a task before anything was tried."""
+        shown = Context(tuple(episode.trajectory for episode in demonstrations))
+        return with_sources(task, shown, self._sources)
 
-def first_context(demonstrations: Sequence[Episode]) -> Context:
-    """Return what is known of a task before anything was tried: what these demonstrations show."""
-    return Context(tuple(episode.trajectory for episode in demonstrations))
+
+def with_sources(task: Task, context: Context, sources: Sequence[ContextSource]) -> Context:
+    """Return the context with what the sources add to it, one after the other."""
+    for source in sources:
+        context = source(task, context)
+    return context

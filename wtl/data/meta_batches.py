@@ -6,7 +6,7 @@ memorise; the previous frame in the query makes a copycat.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
@@ -17,14 +17,11 @@ from torch import Tensor
 
 from wtl.core.episode import Context, Episode
 from wtl.core.rng import seed_for, stream
-from wtl.core.task import FamilySpec, Regime, Task
+from wtl.core.task import FamilySpec, Regime
 from wtl.data.augmentation import Translation
-from wtl.data.demonstrations import DemonstrationSampler
+from wtl.data.demonstrations import ContextSource, DemonstrationSampler, with_sources
 from wtl.data.sampling import RaggedArray, TaskSampler, choose_indices
 from wtl.data.segments import ContextBatch, EpisodeTable, Segments, to_segments
-
-ContextSource = Callable[[Task, Context], Context]
-"""Adds to a context what else is known of a task (an instruction, a desired return); see `MethodSpec.sources`."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,7 @@ class MetaBatches:
         self._own_demonstrations = np.array([len(demonstrations) for demonstrations, _ in own.values()])
         sampler = DemonstrationSampler([e.task for e in episodes if e.role == "demonstration"], self.regime)
         self._candidates = RaggedArray([sampler.candidates(task) for task in tasks])
-        self._known = [_known(task, self.needs.sources) for task in tasks]
+        self._known = [with_sources(task, Context(), self.needs.sources) for task in tasks]
         trials = [len(trials) for _, trials in own.values()]
         low, high = self.needs.trials
         self._task_samplers = {
@@ -293,13 +290,6 @@ class MetaBatches:
             steps_BQW=torch.from_numpy(index_BQW - first_BQ1),
             valid_BQW=torch.from_numpy(wanted_BQW >= first_BQ1),
         )
-
-
-def _known(task: Task, sources: Sequence[ContextSource]) -> Context:
-    context = Context()
-    for source in sources:
-        context = source(task, context)
-    return context
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 from torch import nn
 
 from wtl.core.task import FamilySpec, Regime, TaskDistribution
-from wtl.data.meta_batches import ContextSource, Needs
+from wtl.data.demonstrations import ContextSource
+from wtl.data.meta_batches import Needs
 from wtl.data.store import EpisodeStore
 from wtl.methods.learner import Learner, TrainConfig
 from wtl.play.policy import Player

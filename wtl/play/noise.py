@@ -74,7 +74,7 @@ class Expert:
     """The expert of each family as a player, with noise in what it executes and none in its labels."""
 
     noise: NoiseConfig = NoiseConfig()
-    source: str = "expert"
+    source: str = "demonstrator"
 
     def policy(self, attempt: Attempt) -> Policy:
         """See `Player.policy`."""

@@ -19,7 +19,7 @@ from wtl.core.episode import Context, Episode
 from wtl.core.files import write_atomically
 from wtl.core.rng import seed_for
 from wtl.core.task import Regime, Split, TaskDistribution, TaskFamily
-from wtl.data.demonstrations import DemonstrationStore, first_context
+from wtl.data.demonstrations import DemonstrationStore
 from wtl.play.attempts import extended, play_attempt
 from wtl.play.policy import Player, Session
 from wtl.play.protocol import ProtocolConfig
@@ -45,8 +45,8 @@ class EvaluationConfig:
     """The controls of every method that reads trials, by name or address."""
     control_attempt: int = 1
     """The attempt at which controls act."""
-    methods: tuple[str, ...] = ("cloning", "mil", "nearest_neighbour", "expert")
-    """What is evaluated beside the run's own method, by name or address."""
+    methods: tuple[str, ...] = ()
+    """What is evaluated beside the run's own method, by name or address (`wtl methods`)."""
     unit_entries: int = 25
     """Entries of a unit of work, about."""
 
@@ -99,7 +99,7 @@ class EvaluationStage:
             for copy in range(count):
                 own, spare = ((shown[(copy + i) % len(shown)],) if shown else () for i in (0, 1))
                 seed = seed_for(self.seed, "entry", task.name, copy)
-                drawn.append((Session(task, first_context(own), own, seed), spare))
+                drawn.append((Session(task, self.demonstrations.first_context(task, own), own, seed), spare))
         return drawn
 
     def units(self, directory: Path, contestants: Sequence[Contestant]) -> list[_Unit]:

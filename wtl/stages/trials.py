@@ -14,7 +14,7 @@ from wtl.compute.executor import Executor
 from wtl.core.episode import Episode
 from wtl.core.rng import seed_for, stream
 from wtl.core.task import FamilySpec, Task, TaskDistribution, TaskFamily
-from wtl.data.demonstrations import DemonstrationStore, first_context
+from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import close_store, write_shard
 from wtl.play.attempts import extended, play_attempt
 from wtl.play.policy import Player, Session
@@ -113,7 +113,7 @@ class TrialStage:
                 for copy in range(self.config.per_task):
                     own = seed_for(self.seed, "trial", task.name, self.round_number, copy)
                     shown = self.demonstrations.choose(task, 1, own)
-                    sessions.append(Session(task, first_context(shown), shown, own))
+                    sessions.append(Session(task, self.demonstrations.first_context(task, shown), shown, own))
         return sessions
 
     def _horizon(self, session: Session) -> int:

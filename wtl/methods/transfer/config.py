@@ -37,7 +37,7 @@ class TransferConfig:
     """F, of each demonstration and each trial."""
     rounds: int = 1
     """How often trials are collected and read; later rounds play the method itself."""
-    first_trials_in_context: int = 2
+    first_trials_in_context: int = 1
     """Largest number of trials in a context in the first round."""
     later_trials_in_context: int = 2
     """Largest number of trials in a context in later rounds."""
