@@ -1,7 +1,7 @@
 """Makes `docs/configuration.md`: every key of a configuration, with its type, its default and its docstring.
 
-    python docs/make_configuration.py           # write the page
-    python docs/make_configuration.py --check   # exit code 1 if the page is not what the code says
+python -m docs.make_configuration           # write the page
+python -m docs.make_configuration --check   # exit code 1 if the page is not what the code says
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Draws `docs/method.svg`: how trajectory transfer watches, tries and learns.
 
-    python docs/make_method_figure.py
+python -m docs.make_method_figure
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ parts: list[str] = []
 def text(x: float, y: float, words: str, *, size: int = 13, bold: bool = False, colour: str = INK) -> None:
     """Write a line, centred at x."""
     weight = ' font-weight="bold"' if bold else ""
-    parts.append(f'<text x="{x}" y="{y}" font-size="{size}" fill="{colour}" text-anchor="middle"{weight}>{words}</text>')
+    style = f'font-size="{size}" fill="{colour}" text-anchor="middle"{weight}'
+    parts.append(f'<text x="{x}" y="{y}" {style}>{words}</text>')
 
 
 def box(x: float, y: float, width: float, height: float, title: str, colour: str) -> None:
@@ -75,15 +76,18 @@ def draw() -> str:
     text(634, 254, "goes along with the objects", size=12)
 
     box(788, 106, 176, 162, "one attempt", INK)
-    for i, line in enumerate(("closed-loop tracking,", "500 steps; where the end", "is reached in vain,", "the next likely offset")):
+    lines = ("closed-loop tracking,", "500 steps; where the end", "is reached in vain,", "the next likely offset")
+    for i, line in enumerate(lines):
         text(876, 156 + 20 * i, line, size=12)
 
     arrow("M 212 90 C 240 90, 240 160, 262 160")
     arrow("M 212 284 C 240 284, 240 214, 262 214")
     arrow("M 480 187 L 530 187", "offsets", (505, 178))
     arrow("M 732 187 L 782 187")
-    arrow("M 212 56 L 634 56 L 634 100", "reference trajectory: the way of hand and objects, and the actions", (430, 48))
-    arrow("M 876 268 L 876 326 L 218 326", "learn: the episode and its rewards are one more trial in the context", (560, 318))
+    above = "reference trajectory: the way of hand and objects, and the actions"
+    arrow("M 212 56 L 634 56 L 634 100", above, (430, 48))
+    below = "learn: the episode and its rewards are one more trial in the context"
+    arrow("M 876 268 L 876 326 L 218 326", below, (560, 318))
     text(114, 14, "watch", size=13, bold=True)
     text(876, 98, "try", size=13, bold=True)
     body = "\n".join(parts)

@@ -1,7 +1,7 @@
 """Makes the tables of `docs/results/` and the table of the README from the committed CSV files of `experiments/`.
 
-    python docs/make_results.py           # write them
-    python docs/make_results.py --check   # exit code 1 if one of them is not what the CSV files say
+    python -m docs.make_results           # write them
+    python -m docs.make_results --check   # exit code 1 if one of them is not what the CSV files say
 
 The tables are those of `wtl report RUN... --markdown`; a page shows some of them.
 """
@@ -25,7 +25,7 @@ from wtl.analysis.tables import Cells, Table, to_markdown
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 EXPERIMENTS = ROOT / "experiments"
-BEGIN, END = "<!-- results: made by docs/make_results.py -->\n", "<!-- end of results -->\n"
+BEGIN, END = "<!-- results: made by docs/make_results.py -->\n\n", "\n<!-- end of results -->\n"
 
 PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     # page: the runs by their names, and which tables: those whose titles hold one of these words
@@ -124,7 +124,8 @@ def headline() -> str:
             if key[1] in ("", "blind_retry", "shuffled_trial"):
                 rates = {k: f"{100 * rows['success'].mean():.0f}" for k, rows in by_attempt(curve).items()}
                 lines.setdefault(key, []).extend(rates.get(k, "") for k in (0, 1, 3))
-    rows = tuple((f"↳ `{control}`" if control else f"`{method}`", *cells) for (method, control), cells in lines.items())
+    names = {(method, control): f"↳ `{control}`" if control else f"`{method}`" for method, control in lines}
+    rows = tuple((names[key], *cells) for key, cells in lines.items())
     return to_markdown(Table("", tuple(header), (rows,))).removeprefix("****\n\n")
 
 
@@ -145,7 +146,7 @@ def main() -> None:
     if "--check" in sys.argv[1:]:
         stale = [path for path, text in files.items() if not path.is_file() or path.read_text() != text]
         names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
-        sys.exit(f"{names}: not what the CSV files say; run python docs/make_results.py" if stale else 0)
+        sys.exit(f"{names}: not what the CSV files say; run python -m docs.make_results" if stale else 0)
     for path, text in files.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)

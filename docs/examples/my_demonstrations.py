@@ -1,7 +1,7 @@
 """Demonstrations of one's own: arrays in, an episode store out. Here the arrays are made up from the toy's expert.
 
-    python docs/examples/my_demonstrations.py FOLDER
-    wtl run toy demonstrations.own=FOLDER directory=runs/mine
+python docs/examples/my_demonstrations.py FOLDER
+wtl run toy demonstrations.own=FOLDER directory=runs/mine
 """
 
 from __future__ import annotations

@@ -1,53 +1,53 @@
-"""A policy that somebody already has, evaluated with all controls and curves: any object with `act` will do."""
+"""A policy that somebody already has, and a method that reads trials and is not trained; both with all curves."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from wtl.core.episode import Context
 from wtl.core.task import FamilySpec
-from wtl.methods.spec import MethodSpec, Networks, Reads
-from wtl.play.policy import Attempt, Player, Policy, StepBatch
+from wtl.methods.spec import Reads
+from wtl.methods.wrapped import wrap_method, wrap_policy
+from wtl.play.policy import StepBatch
 
 
 class TheirPolicy:
-    """Somebody's object; here it goes straight on for ever."""
+    """Somebody's object; this one goes straight on for ever."""
 
-    def predict(self, observations: np.ndarray) -> np.ndarray:
-        """Return one action a row."""
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Return (R, A) actions for (R, O) observations."""
         return np.tile([1.0, 0.0], (len(observations), 1))
 
 
+SPEC = wrap_policy("theirs", TheirPolicy)
+
+
 @dataclass(frozen=True)
-class Adapted:
-    """A `Player` around it; it is a `Policy`, too, because it keeps nothing between two steps."""
+class BestTrial:
+    """A `Method` that plays again the actions of the best trial, and at first those of the demonstration.
 
-    theirs: TheirPolicy
-    source: str
+    It is its own `Policy`: one list of actions a row.
+    """
 
-    def policy(self, attempt: Attempt) -> Policy:
-        """Return what plays; `attempt` holds contexts and seeds, and the environments for those who may see them."""
-        return self
+    source: str = "best_trial"
+    actions: tuple[np.ndarray, ...] = ()
+
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> BestTrial:
+        """Return the policy of one context a row."""
+        shown = [context.trials or context.demonstrations for context in contexts]
+        best = [max(trajectories, key=lambda t: float(t.rewards.sum())) for trajectories in shown]
+        return BestTrial(self.source, tuple(trajectory.actions for trajectory in best))
 
     def act(self, step: StepBatch) -> np.ndarray:
-        """Return the actions of the rows still running."""
-        return self.theirs.predict(step.observations)
+        """Return the actions of the rows still running; the last one is held."""
+        return np.stack([self.actions[row][min(step.number, len(self.actions[row]) - 1)] for row in step.rows])
 
 
-@dataclass(frozen=True)
-class NothingToSet:
-    """It has no settings; those of a real one, such as the file of its weights, would stand here."""
+def _best_trial(spec: FamilySpec) -> BestTrial:
+    return BestTrial()
 
 
-def _player(config: NothingToSet, spec: FamilySpec, networks: Networks, source: str) -> Player:
-    return Adapted(TheirPolicy(), source)
-
-
-SPEC = MethodSpec(
-    name="theirs",
-    summary="Somebody's policy.",
-    config=NothingToSet,
-    player=_player,
-    reads=Reads(demonstrations="ignored", trials=False),
-)
+BEST_TRIAL = wrap_method("best_trial", _best_trial, Reads(demonstrations="required", trials=True))

@@ -8,21 +8,21 @@ here=experiments/ml45
 .venv/bin/wtl run ml45
 cp runs/ml45/evaluation/episodes.csv runs/ml45/evaluation/families.json runs/ml45/improvement.png $here/
 mkdir -p wtl/pretrained/ml45
-cp runs/ml45/retrial-0/policy/* wtl/pretrained/ml45/
+cp runs/ml45/trajectory_transfer/scorer-0/checkpoint/* wtl/pretrained/ml45/
 
 # Other training seeds, on the same entries. Demonstrations have no noise, so they are the same for all seeds.
 for seed in 1 2; do
-    .venv/bin/wtl run ml45 seed=$seed own_demonstrations=runs/ml45/demos "evaluation.baselines=[]" \
+    .venv/bin/wtl run ml45 seed=$seed demonstrations.own=runs/ml45/demonstrations "evaluation.methods=[]" \
         directory=runs/ml45-$seed
     cp runs/ml45-$seed/evaluation/episodes.csv $here/seed$seed.csv
 done
 .venv/bin/wtl report runs/ml45 runs/ml45-1 runs/ml45-2 --markdown
 
-# The operator of seed 0 elsewhere: up to attempt 10; in regime `goal`; after noisy demonstrations; at home.
+# The method of seed 0 elsewhere: up to attempt 10; in regime `goal`; after noisy demonstrations; at home.
 evaluate() {
     name=$1
     shift
-    .venv/bin/wtl evaluate pretrained "evaluation.baselines=[]" "directory=runs/ml45-$name" "$@"
+    .venv/bin/wtl evaluate pretrained "evaluation.methods=[]" "directory=runs/ml45-$name" "$@"
     cp "runs/ml45-$name/evaluation/episodes.csv" "$here/$name.csv"
 }
 evaluate ten tasks.test_goals_per_family=50 evaluation.attempts=10
