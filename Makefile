@@ -40,12 +40,12 @@ setup: .venv/.complete
 	  || { rm -f .header-check.c; echo "wtl needs a C compiler and Python's headers (Debian, Ubuntu: apt install build-essential python3-dev)"; exit 1; }; \
 	rm -f .header-check.c
 	@echo "setting up the environment in .venv (PyTorch is large; half a minute on a fast line)"
-	@$(UV) sync --quiet --python $(PYTHON)
+	@$(UV) sync --quiet --python $(PYTHON) --extra maml
 	@touch $@
 
 # Ray is an extra that most users never need; with it missing, its tests would only be skipped.
 .venv/.with-ray: .venv/.complete
-	@$(UV) sync --quiet --python $(PYTHON) --extra ray
+	@$(UV) sync --quiet --python $(PYTHON) --extra maml --extra ray
 	@touch $@
 
 .tools/bin/uv:

@@ -20,7 +20,7 @@ import stepping
 
 from tasks import make_distribution
 from tasks.metaworld.family import MetaWorldFamily
-from wtl.app.config import PhaseConfig, load_config
+from wtl.app.config import RunConfig, load_config
 from wtl.core.task import TaskDistribution
 
 SPEEDS = {
@@ -29,9 +29,9 @@ SPEEDS = {
     "door-open-v3": {"stock": 500.0, "fast": 1500.4, "envpool": 1000.0},
 }
 FIRST = next(iter(PROBE.values()))
-PHASE: PhaseConfig = load_config(
-    "toy", ["trial.train.batch={contexts: 4, queries: 2, frames: 4}", "trial.policy.network={width: 8, heads: 2}"]
-).trial  # fmt: skip
+CONFIG: RunConfig = load_config(
+    "toy", ["methods.imitation.retrial.train.batch={contexts: 4, queries: 2}", "methods.imitation.frames=4"]
+)
 
 
 def test_ratios_of_made_up_numbers() -> None:
@@ -96,10 +96,10 @@ def test_physics_alone_is_the_same_physics() -> None:
 
 
 def test_training_and_acting_are_measured_in_parts() -> None:
-    found = {m.name: m for m in learning.measure_training(PHASE, FIRST.spec, tasks=4, steps=6)}
+    found = {m.name: m for m in learning.measure_training(CONFIG, FIRST.spec, tasks=4, steps=6)}
     assert found["steps in the loop"].value == pytest.approx(1000 / found["step in the loop"].value)
     assert found["making a batch (in a thread beside)"].value > 0 and found["forward"].value > 0
-    acting = learning.measure_acting(PHASE, FIRST.spec, (1, 3), steps=2)
+    acting = learning.measure_acting(CONFIG, FIRST, (1, 3), steps=2)
     assert [m.name for m in acting][::2] == ["control step, 1 environments", "control step, 3 environments"]
     assert all(m.value > 0 and m.unit == "ms" for m in acting)
 
@@ -116,7 +116,7 @@ def test_collection_is_compared_with_bare_environments() -> None:
     goals = {"validation_goals_per_family": 2, "test_goals_per_family": 2}
     toy = make_distribution("toy", seed=1, goals_per_family=collection.tasks_needed(size), **goals)
     one = TaskDistribution({FIRST.spec.name: FIRST}, tuple(t for t in toy.train if t.family == FIRST.spec.name), (), ())
-    found = {m.name: m.value for m in collection.measure_collection(one, PHASE, size)}
+    found = {m.name: m.value for m in collection.measure_collection(one, CONFIG, size)}
     assert all(value >= 0 for value in found.values())
     whole = "collect_trials by imitation, 5 steps"
     assert found[f"{whole}, over bare"] == pytest.approx(found[whole] / found["bare environments"])

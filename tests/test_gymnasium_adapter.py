@@ -9,10 +9,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from players import FixedPolicy, make_attempt
 
 from tasks.gymnasium_adapter import GymnasiumFamily, GymnasiumStep
 from wtl.core.task import FamilySpec, ObservationLayout, Task, TaskDistribution
-from wtl.play.rollout import Demonstrator, Ending, roll_out
+from wtl.play.noise import Expert
+from wtl.play.rollout import RolloutSettings
+from wtl.play.rollout import play as play_it
 
 SPEC = FamilySpec("line", ObservationLayout(1, 1, (0,), hand_step=0.1), 1, 20, 1, True, 1.0)
 
@@ -56,21 +59,18 @@ def goal_of(environment: Any) -> np.ndarray:
 FAMILY = GymnasiumFamily(SPEC, LineEnvironment, expert=towards_goal, find_goal=goal_of)
 
 
-def play(family: GymnasiumFamily, actor: Any, count: int = 6, **settings: Any) -> Any:
-    tasks = family.sample_tasks(count, 0, "train")
-    environments = [family.make_environment() for _ in tasks]
-    return roll_out(family, environments, tasks, range(count), actor, ending=Ending(20), **settings)
+def play(family: GymnasiumFamily, player: Any, count: int = 6) -> Any:
+    attempt = make_attempt(family, family.sample_tasks(count, 0, "train"))
+    return play_it(attempt, player, RolloutSettings(20, ask_expert=True))
 
 
-class Right:
+def to_the_right() -> FixedPolicy:
     """Always at full speed to the right."""
-
-    def act(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return np.ones((len(rows), 1))
+    return FixedPolicy(lambda rows: np.ones((len(rows), 1)))
 
 
 def test_the_expert_plays_it_and_its_observations_are_copies() -> None:
-    episodes = play(FAMILY, Demonstrator())
+    episodes = play(FAMILY, Expert())
     goals = [float(e.goal[0]) for e in episodes]
     assert set(goals) == {-0.5, 0.5}  # the seed chooses
     for goal, episode in zip(goals, episodes, strict=True):
@@ -81,13 +81,13 @@ def test_the_expert_plays_it_and_its_observations_are_copies() -> None:
 
 
 def test_without_an_expert_labels_and_goals_are_nan() -> None:
-    episodes = play(GymnasiumFamily(SPEC, LineEnvironment), Right())
+    episodes = play(GymnasiumFamily(SPEC, LineEnvironment), to_the_right())
     assert {e.trajectory.success for e in episodes} == {True, False}
     for episode in episodes:
         assert len(episode.trajectory) == (5 if episode.trajectory.success else 20)
         assert np.isnan(episode.expert_actions).all() and np.isnan(episode.goal).all()
-    with pytest.raises(ValueError, match="line, task line/train/0, step 0: the action is not finite; a family without"):
-        play(GymnasiumFamily(SPEC, LineEnvironment), Demonstrator())
+    with pytest.raises(ValueError, match=r"line has no expert that acts .*; bring demonstrations of your own"):
+        play(GymnasiumFamily(SPEC, LineEnvironment), Expert())
 
 
 def test_a_task_replays_and_splits_share_no_seed() -> None:
@@ -96,7 +96,7 @@ def test_a_task_replays_and_splits_share_no_seed() -> None:
     )
     assert len({task.parameters for task in (*made.train, *made.validation, *made.test)}) == 27
     assert FAMILY.sample_tasks(4, 3, "train") == made.train[:4] != FAMILY.sample_tasks(4, 4, "train")
-    first, again = play(FAMILY, Demonstrator()), play(FAMILY, Demonstrator())
+    first, again = play(FAMILY, Expert()), play(FAMILY, Expert())
     assert [e.trajectory.observations.tobytes() for e in first] == [e.trajectory.observations.tobytes() for e in again]
     with pytest.raises(ValueError, match="line has no other start for the goal of line/train/0"):
         FAMILY.with_other_start(made.train[0], 0)
@@ -108,7 +108,7 @@ def test_success_and_reset_options_may_come_from_functions() -> None:
 
     make = functools.partial(LineEnvironment, info={})
     family = GymnasiumFamily(SPEC, make, is_solved=is_far, reset_options=lambda seed: {"far": 3.0})
-    for episode in play(family, Right()):
+    for episode in play(family, to_the_right()):
         assert episode.trajectory.successes.argmax() == 2 and len(episode.trajectory) == 8
 
 
@@ -128,7 +128,7 @@ def test_it_is_picklable_and_can_be_rendered() -> None:
 )
 def test_what_an_environment_does_wrong_is_one_sentence(broken: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
-        play(GymnasiumFamily(SPEC, functools.partial(LineEnvironment, **broken)), Right(), count=1)
+        play(GymnasiumFamily(SPEC, functools.partial(LineEnvironment, **broken)), to_the_right(), count=1)
     assert str(caught.value) == f"line, task line/train/0, {sentence}"
 
 
@@ -137,10 +137,13 @@ def test_spaces_that_do_not_fit_are_refused() -> None:
         GymnasiumFamily(SPEC, functools.partial(gymnasium.make, "CartPole-v1")).make_environment()
 
 
-def test_a_task_of_another_family_and_a_step_after_the_end_are_refused() -> None:
+def test_what_an_environment_refuses() -> None:
     environment = FAMILY.make_environment()
     with pytest.raises(ValueError, match="the episode has ended; reset the environment first"):
         environment.step(np.ones(1))
+    environment.reset(options={"task": FAMILY.sample_tasks(1, 0, "train")[0]})
+    with pytest.raises(ValueError, match="line, task line/train/0, step 0: the action is not finite; a family without"):
+        environment.step(np.full(1, np.nan))
     with pytest.raises(ValueError, match="line is reset with"):
         environment.reset(options={"task": Task("other", "train", "other/0", (1.0,), "other/0")})
 
@@ -151,5 +154,5 @@ def test_an_environment_of_gymnasium_itself() -> None:
     family = GymnasiumFamily(
         spec, functools.partial(gymnasium.make, "Pendulum-v1", max_episode_steps=7), is_solved=lambda s: s.reward > -0.1
     )
-    [episode] = play(family, Right(), count=1)
+    [episode] = play(family, to_the_right(), count=1)
     assert len(episode.trajectory) == 7 and episode.goal.shape == (0,)  # truncated

@@ -18,8 +18,11 @@ from tasks import make_distribution
 from tasks.metaworld import splits
 from tasks.metaworld.family import LAYOUT, MetaWorldFamily, version
 from tasks.metaworld.sampling import official_rand_vecs
+from wtl.core.episode import Context, Episode
 from wtl.core.task import Task
-from wtl.play.rollout import Demonstrator, Ending, Noise, roll_out
+from wtl.play.noise import Expert, NoiseConfig
+from wtl.play.policy import Attempt, Session
+from wtl.play.rollout import RolloutSettings, play
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::RuntimeWarning")
 
@@ -211,11 +214,16 @@ def test_a_family_with_a_single_start_has_no_other() -> None:
 # Experts and environments.
 
 
+def demonstrated(family: MetaWorldFamily, tasks: tuple[Task, ...], noise: float = 0.0) -> list[Episode]:
+    """The expert in new environments."""
+    sessions = [Session(task, Context(), (), seed) for seed, task in enumerate(tasks)]
+    environments = [family.make_environment() for _ in tasks]
+    attempt = Attempt(family, environments, sessions, [Context()] * len(tasks), range(len(tasks)))
+    return play(attempt, Expert(NoiseConfig(noise)), RolloutSettings(500))
+
+
 def test_the_expert_solves_reach_even_with_noise() -> None:
-    tasks = REACH.sample_tasks(2, 5, "train")
-    environments = [REACH.make_environment() for _ in tasks]
-    episodes = roll_out(REACH, environments, tasks, [0, 1], Demonstrator(Noise(0.2)), ending=Ending(500))
-    for episode in episodes:
+    for episode in demonstrated(REACH, REACH.sample_tasks(2, 5, "train"), noise=0.2):
         assert episode.trajectory.success and len(episode.trajectory) < 200
         assert episode.trajectory.rewards.max() <= REACH.spec.reward_scale
         assert not episode.trajectory.actions[:, 3].any() or (np.abs(episode.trajectory.actions) <= 1).all()
@@ -259,9 +267,7 @@ def test_a_custom_split_is_a_list_of_families() -> None:
 @pytest.mark.parametrize("name", splits.ALL_FAMILIES)
 def test_every_family_builds_and_its_expert_solves_it(name: str) -> None:
     family = MetaWorldFamily(name)
-    tasks = family.sample_tasks(4, 1, "train")
-    environments = [family.make_environment() for _ in tasks]
-    episodes = roll_out(family, environments, tasks, range(4), Demonstrator(), ending=Ending(500))
+    episodes = demonstrated(family, family.sample_tasks(4, 1, "train"))
     assert sum(e.trajectory.success for e in episodes) >= 3
     spec = family.spec
     for episode in episodes:

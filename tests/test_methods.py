@@ -1,9 +1,10 @@
-"""Methods: which contexts each reads, that a saved policy acts as before, and what is refused."""
+"""Every method keeps its word: what holds for the whole registry, and methods that other packages bring."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import importlib
+import importlib.metadata
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,237 +12,289 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from strategies import PLANE, make_trajectory
+from toy_episodes import (
+    FAMILY,
+    REGIMES,
+    attempt_of,
+    networks_of,
+    phases_of,
+    small,
+    some_contexts,
+    tiny_batch,
+    toy_episodes,
+)
 
 from wtl.core.episode import Context
-from wtl.core.task import FamilySpec
-from wtl.methods import load_policy
-from wtl.methods.cloning import Cloning, CloningConfig
-from wtl.methods.imitation.network import NetworkConfig
-from wtl.methods.imitation.policy import PolicyConfig
-from wtl.methods.imitation.retrial import RetrialPolicy
-from wtl.methods.imitation.shared import SharedPolicy
-from wtl.methods.imitation.trial import TrialPolicy
-from wtl.methods.learner import spec_from_json, spec_to_json
-from wtl.methods.mil import Mil, MilConfig
-from wtl.methods.nn.acting import ActingConfig, MixtureActor
-from wtl.methods.nn.mixture import Mixture
+from wtl.methods import cloning, mil, registry
+from wtl.methods.registry import METHODS, PlayerRecipe, find_method, known_methods
+from wtl.methods.spec import MethodSpec, Phase
+from wtl.play.policy import Player
+from wtl.play.rollout import RolloutSettings, play
 
-SPEC = FamilySpec("alpha", PLANE, 2, 10, 2, True, 1.0)
-SMALL = PolicyConfig(NetworkConfig(width=16, heads=2, encoder_layers=1, reader_layers=1, components=3, max_trials=2))
-SHOWN, *TRIED = (make_trajectory(5, seed) for seed in range(5))
-NOW = np.stack([make_trajectory(1, 50 + i).observations[0] for i in range(3)])
-MAKERS: dict[str, Callable[[], Any]] = {
-    "trial": lambda: TrialPolicy(SMALL, SPEC, 4),
-    "retrial": lambda: RetrialPolicy(SMALL, SPEC, 4),
-    "shared": lambda: SharedPolicy(SMALL, SPEC, 4),
-    "cloning": lambda: Cloning(CloningConfig(16, 3), SPEC),
-    "mil": lambda: Mil(MilConfig(16, 3, frames=4), SPEC),
-}
+NAMES = [spec.name for spec in METHODS]
+TRAINED = [spec for spec in METHODS if phases_of(spec, small(spec))]
 
 
-def made(name: str, seed: int = 0) -> Any:
-    torch.manual_seed(seed)
-    policy = MAKERS[name]()
-    policy.fit_features(torch.randn(30, PLANE.size))
-    return policy
+def player_of(spec: MethodSpec, seed: int = 0) -> Player:
+    config = small(spec)
+    return spec.player(config, FAMILY.spec, networks_of(spec, config, seed), spec.name)
 
 
-def contexts_for(name: str) -> list[Context]:
-    trials = [(t,) for t in TRIED[:3]] if name in ("retrial", "shared") else [()] * 3
-    return [Context(make_trajectory(5, 20 + i), trials[i]) for i in range(3)]
+def readable(spec: MethodSpec) -> Iterator[list[Context]]:
+    """Contexts of every kind that a spec says it reads."""
+    kinds = {"required": (True,), "optional": (True, False), "ignored": (False, True)}[spec.reads.demonstrations]
+    for demonstrations in kinds:
+        for trials in range(3 if spec.reads.trials else 1):
+            yield some_contexts(demonstrations, trials)
 
 
-def actions(policy: Any, contexts: list[Context], seeds: Any = (1, 2, 3)) -> np.ndarray:
-    return policy.actor(contexts, list(seeds)).act(NOW[: len(contexts)], np.arange(len(contexts)))
+# What holds for the whole registry.
 
 
-# Which contexts.
+def test_names_are_distinct_and_summaries_are_one_sentence() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    for spec in METHODS:
+        assert spec.name.isidentifier() and spec.name == spec.name.lower()
+        assert spec.summary[0].isupper() and spec.summary.endswith("."), spec.summary
+        assert spec.summary.count(". ") == 0 and len(spec.summary) < 120, spec.summary
 
 
-def test_the_trial_policy_refuses_trials_and_needs_a_demonstration() -> None:
-    policy = made("trial")
-    with pytest.raises(ValueError, match="trial policy expects a context with 0 trials, got 2; use the retrial policy"):
-        policy.actor([Context(SHOWN, (TRIED[0], TRIED[1]))], [0])
-    with pytest.raises(
-        ValueError, match="trial policy expects a demonstration, got none; in regime `none` use cloning"
-    ):
-        policy.actor([Context()], [0])
+@pytest.mark.parametrize("spec", METHODS, ids=NAMES)
+def test_the_defaults_build_and_are_frozen(spec: MethodSpec) -> None:
+    config = spec.config()
+    assert config == spec.config() and hash(config) == hash(spec.config())
+    assert config.__dataclass_params__.frozen
+    for _, phase in phases_of(spec, config):
+        assert spec.network is not None and spec.learner is not None
+        network = spec.network(config, FAMILY.spec, phase.part)
+        assert spec.learner(config, FAMILY.spec, phase.part, network).network is network
+    assert all(isinstance(value, (str, int, float)) for value in spec.headline(config).values())
 
 
-def test_the_retrial_policy_needs_a_trial_and_reads_the_newest() -> None:
-    policy = made("retrial")
-    with pytest.raises(ValueError, match="retrial policy expects a context with at least 1 trial, got 0"):
-        policy.actor([Context(SHOWN)], [0])
-    three, newest = Context(SHOWN, tuple(TRIED[:3])), Context(SHOWN, tuple(TRIED[1:3]))
-    np.testing.assert_array_equal(actions(policy, [three]), actions(policy, [newest]))
-    turned = Context(SHOWN, (TRIED[2], TRIED[1]))
-    assert (actions(policy, [newest]) != actions(policy, [turned])).any()  # which one is newer matters
-    actions(policy, [Context(None, (TRIED[0],))])  # without a demonstration it still improves
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("spec", TRAINED, ids=lambda spec: spec.name)
+def test_phases_are_in_order(spec: MethodSpec, regime: Any) -> None:
+    try:
+        phases = spec.phases(spec.config(), regime)
+    except ValueError as error:
+        assert regime == "none" and "\n" not in str(error) and spec.reads.demonstrations == "required"
+        return
+    names = [phase.name for phase in phases]
+    assert phases and len(set(names)) == len(names)
+    for number, phase in enumerate(phases):
+        assert phase.name and "/" not in phase.name
+        if phase.start_from:  # only what an earlier phase has trained can be gone on from
+            assert phase.start_from in {before.part for before in phases[:number]}
+        low, high = phase.needs.trials
+        assert 0 <= low <= high
+        # Trials are there before they are read.
+        assert not high or any(before.collection for before in phases[: number + 1]) or phase.borrows_trials
+    rounds = [phase.collection.round_number for phase in phases if phase.collection]
+    assert rounds == list(range(len(rounds)))
 
 
-def test_the_shared_policy_reads_whatever_there_is() -> None:
-    policy = made("shared")
-    for context in (Context(SHOWN), Context(SHOWN, (TRIED[0],)), Context(None, (TRIED[0], TRIED[1]))):
-        actions(policy, [context])
-    with pytest.raises(ValueError, match="shared policy expects a demonstration or a trial, got neither"):
-        policy.actor([Context()], [0])
+@pytest.mark.parametrize("spec", TRAINED, ids=lambda spec: spec.name)
+def test_every_phase_has_a_finite_loss_and_gradients(spec: MethodSpec) -> None:
+    config = small(spec)
+    networks = networks_of(spec, config)
+    seen: set[tuple[Any, ...]] = set()
+    for regime, phase in phases_of(spec, config):
+        if (regime, phase.part, phase.needs) in seen or (regime == "none" and spec.reads.demonstrations == "required"):
+            continue
+        seen.add((regime, phase.part, phase.needs))
+        assert spec.learner is not None
+        learner = spec.learner(config, FAMILY.spec, phase.part, networks[phase.part])
+        losses = learner.loss(tiny_batch(phase, regime))
+        assert losses.named()["total"] is losses.total and torch.isfinite(losses.total), (regime, phase.name)
+        learner.network.zero_grad()
+        losses.total.backward()
+        gradients = [p.grad for p in learner.network.parameters() if p.grad is not None]
+        assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
+        assert any(gradient.any() for gradient in gradients)
 
 
-def test_cloning_ignores_the_context() -> None:
-    policy = made("cloning")
-    for context in (Context(), Context(SHOWN), Context(None, (TRIED[0],))):
-        np.testing.assert_array_equal(actions(policy, [context] * 3), actions(policy, [Context()] * 3))
+@pytest.mark.parametrize("spec", METHODS, ids=NAMES)
+def test_every_method_plays_in_the_contexts_that_it_reads(spec: MethodSpec) -> None:
+    player = player_of(spec)
+    assert player.source == spec.name
+    for contexts in readable(spec):
+        episodes = play(attempt_of(contexts), player, RolloutSettings(4))
+        assert len(episodes) == 3 and {episode.source for episode in episodes} == {spec.name}
+        for episode in episodes:
+            actions = episode.trajectory.actions
+            assert actions.shape == (4, 2) and np.isfinite(actions).all() and np.abs(actions).max() <= 1.0
+        again = play(attempt_of(contexts), player, RolloutSettings(4))
+        for one, other in zip(episodes, again, strict=True):
+            np.testing.assert_array_equal(one.trajectory.actions, other.trajectory.actions)
 
 
-@pytest.mark.parametrize("name", ["trial", "retrial", "shared", "mil"])
-def test_what_was_shown_matters(name: str) -> None:
-    policy, contexts = made(name), contexts_for(name)
-    other = [replace(context, demonstration=SHOWN) for context in contexts]
-    assert (actions(policy, contexts) != actions(policy, other)).any()
+@pytest.mark.parametrize("spec", METHODS, ids=NAMES)
+def test_what_a_method_says_that_it_reads_is_what_it_reads(spec: MethodSpec) -> None:
+    """A demonstration that is required is missed with one sentence; what is ignored changes nothing."""
+    player = player_of(spec)
+    if spec.reads.demonstrations == "required":
+        with pytest.raises(ValueError) as caught:
+            play(attempt_of([Context()] * 3), player, RolloutSettings(2))
+        assert "\n" not in str(caught.value)
+
+    def first_steps(contexts: list[Context]) -> np.ndarray:
+        episodes = play(attempt_of(contexts), player, RolloutSettings(3))
+        return np.stack([episode.trajectory.actions for episode in episodes])
+
+    alone = first_steps(some_contexts(True, 0))
+    other = [replace(c, demonstrations=(toy_episodes("demonstration")[-1].trajectory,)) for c in some_contexts(True, 0)]
+    assert (alone == first_steps(other)).all() == (spec.reads.demonstrations == "ignored")
+    if not spec.reads.trials:
+        np.testing.assert_array_equal(alone, first_steps(some_contexts(True, 2)))
+    else:
+        solved = [c.with_trial(toy_episodes("trial")[-1].trajectory) for c in some_contexts(True, 0)]
+        assert all(context.solved for context in solved)
+        assert (alone != first_steps(solved)).any()
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_rows_act_by_themselves(name: str) -> None:
-    policy, contexts = made(name), contexts_for(name)
-    together = actions(policy, contexts)
-    assert together.shape == (3, 2) and np.abs(together).max() <= 1.05
-    actor = policy.actor(contexts, [1, 2, 3])
-    rows = np.array([2, 0])
-    np.testing.assert_allclose(actor.act(NOW[rows], rows), together[rows], atol=1e-6)
-    np.testing.assert_allclose(policy.actor(contexts[1:2], [2]).act(NOW[1:2], np.array([0]))[0], together[1], atol=1e-6)
+@pytest.mark.parametrize("spec", TRAINED, ids=lambda spec: spec.name)
+def test_settings_of_a_phase_are_plain_and_hold_what_it_depends_on(spec: MethodSpec) -> None:
+    """They are what a stage on disk is compared with."""
+    import json
+
+    for _, phase in phases_of(spec, small(spec)):
+        assert json.loads(json.dumps(phase.settings))
+        other = spec.config()  # other sizes, so another outcome
+        same_name: list[Phase] = [p for _, p in phases_of(spec, other) if p.name == phase.name]
+        assert all(p.settings != phase.settings for p in same_name)
 
 
-# Acting.
+# Methods that other packages bring.
+
+OUTSIDE = '''
+from dataclasses import dataclass
+import numpy as np
+from wtl.methods.spec import MethodSpec, Reads
+from wtl.play.policy import FromContext
+
+@dataclass(frozen=True)
+class Config:
+    """How it stands still."""
+    pace: float = 0.5
+
+@dataclass(frozen=True)
+class Still:
+    config: Config
+    source: str
+    def adapt(self, contexts, seeds):
+        return self
+    def act(self, step):
+        return np.full((len(step.rows), 2), self.config.pace)
+
+SPEC = MethodSpec("still", "A method that stands still.", Config,
+                  lambda config, spec, networks, source: FromContext(Still(config, source)),
+                  Reads(demonstrations="ignored"))
+NOT_A_SPEC = 3
+'''
 
 
-def fixed(*weights: float) -> Callable[[Any, Any], Mixture]:
-    """An answer whose component i has the mean i."""
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A package of somebody else, importable."""
+    package = tmp_path / "theirs"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "still.py").write_text(OUTSIDE)
+    (package / "broken.py").write_text("import no_such_module_anywhere")
+    (package / "garbled.py").write_text("def (:")
+    (package / "impostor.py").write_text(OUTSIDE.replace('"still"', '"cloning"'))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    known_methods.cache_clear()
+    yield "theirs.still:SPEC"
+    known_methods.cache_clear()
+    import sys
 
-    def answer(rows: torch.Tensor, observations: torch.Tensor) -> Mixture:
-        count = len(rows)
-        means = torch.arange(len(weights), dtype=torch.float32)[:, None].expand(count, -1, 1)
-        return Mixture(torch.log(torch.tensor(weights)).expand(count, -1), means, torch.zeros(count, len(weights), 1))
-
-    return answer
-
-
-def test_a_held_component_is_kept_over_the_episode_and_drawn_by_weight() -> None:
-    count = 400
-    actor = MixtureActor(ActingConfig("held"), fixed(0.1, 0.6, 0.3), range(count))
-    rows = np.arange(count)
-    first = actor.act(np.zeros((count, 1)), rows)
-    for _ in range(5):
-        np.testing.assert_array_equal(actor.act(np.zeros((count, 1)), rows), first)
-    shares = [(first == i).mean() for i in range(3)]
-    np.testing.assert_allclose(shares, [0.1, 0.6, 0.3], atol=0.08)
-    some = np.array([7, 3])
-    np.testing.assert_array_equal(actor.act(np.zeros((2, 1)), some), first[some])
-    again = MixtureActor(ActingConfig("held"), fixed(0.1, 0.6, 0.3), [7])
-    np.testing.assert_array_equal(again.act(np.zeros((1, 1)), np.array([0])), first[[7]])  # its seed, not its row
+    for name in [name for name in sys.modules if name.partition(".")[0] == "theirs"]:
+        del sys.modules[name]
 
 
-def test_the_likeliest_component_needs_no_luck() -> None:
-    actor = MixtureActor(ActingConfig("likeliest"), fixed(0.1, 0.6, 0.3), range(50))
-    assert (actor.act(np.zeros((50, 1)), np.arange(50)) == 1.0).all()
+def test_a_method_is_found_at_its_address_and_plays(outside: str) -> None:
+    spec = find_method(outside)
+    assert (spec.name, find_method(outside)) == ("still", spec)
+    player = PlayerRecipe(outside, spec.config(pace=0.25)).player(FAMILY.spec)
+    (episode,) = play(attempt_of([Context()]), player, RolloutSettings(3))
+    assert (episode.trajectory.actions == 0.25).all() and episode.source == "still"
 
 
-def test_a_held_hypothesis_is_dropped_after_a_success() -> None:
-    solved = [i % 2 == 0 for i in range(50)]
-    actor = MixtureActor(ActingConfig("held"), fixed(0.3, 0.4, 0.3), range(50), solved)
-    chosen = actor.act(np.zeros((50, 1)), np.arange(50))[:, 0]
-    assert (chosen[::2] == 1.0).all() and set(chosen[1::2]) == {0.0, 1.0, 2.0}
-    some = np.array([3, 2])
-    np.testing.assert_array_equal(actor.act(np.zeros((2, 1)), some)[:, 0], chosen[some])
+def test_its_settings_come_from_the_configuration(outside: str) -> None:
+    from wtl.app.config import ConfigError, load_config
+
+    config = load_config("toy", [f"method={outside}", "methods.still.pace=0.75"])
+    assert config.settings_of(outside).pace == 0.75
+    with pytest.raises(ConfigError, match=r"methods.still.*pce"):
+        load_config("toy", [f"method={outside}", "methods.still.pce=0.75"])
 
 
-# On disk.
-
-
-@pytest.mark.parametrize("name", MAKERS)
-def test_a_saved_policy_acts_as_before(name: str, tmp_path: Path) -> None:
-    policy = made(name)
-    policy.save(tmp_path)
-    loaded = load_policy(tmp_path, name)
-    np.testing.assert_array_equal(actions(loaded, contexts_for(name)), actions(policy, contexts_for(name)))
-    assert loaded.source.startswith(f"{name} ") and loaded.source == load_policy(tmp_path).source
-    made(name, seed=1).save(tmp_path / "other")
-    assert load_policy(tmp_path / "other").source != loaded.source
-    made(name).save(tmp_path / "again")
-    for file in ("weights.safetensors", "policy.json"):
-        assert (tmp_path / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
-
-
-def change(directory: Path, edit: Callable[[dict[str, Any]], None]) -> None:
-    path = directory / "policy.json"
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
-
-
-def test_a_policy_of_another_kind_or_none_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no trained policy \(policy.json is missing\); train it first"):
-        load_policy(tmp_path)
-    made("trial").save(tmp_path)
-    with pytest.raises(ValueError, match="holds a trial policy, expected cloning"):
-        load_policy(tmp_path, "cloning")
-    change(tmp_path, lambda content: content.update(method="magic"))
-    with pytest.raises(ValueError, match="holds a magic policy, expected"):
-        load_policy(tmp_path)
-
-
-@pytest.mark.parametrize("name", MAKERS)
-def test_a_checkpoint_of_another_model_is_one_sentence(name: str, tmp_path: Path) -> None:
-    made(name).save(tmp_path)
-    config = "network" if name in ("trial", "retrial", "shared") else None
-
-    def widen(content: dict[str, Any]) -> None:
-        (content["config"][config] if config else content["config"])["width"] = 32
-
-    change(tmp_path, widen)
-    with pytest.raises(ValueError, match="is a checkpoint of another model: ") as caught:
-        load_policy(tmp_path)
+@pytest.mark.parametrize(
+    "address, sentence",
+    [
+        ("theirs.still:NOT_A_SPEC", "theirs.still:NOT_A_SPEC is no method: expected a MethodSpec, got int"),
+        ("theirs.still:SPCE", "there is no method at 'theirs.still:SPCE'.*expected package.module:SPEC"),
+        ("theirs.nothing:SPEC", "there is no method at 'theirs.nothing:SPEC' .*No module named"),
+        ("theirs.broken:SPEC", "there is no method at .*no_such_module_anywhere"),
+        ("theirs.garbled:SPEC", "there is no method at 'theirs.garbled:SPEC' .*invalid syntax"),
+        (".still:SPEC", "there is no method at '.still:SPEC' "),
+        (":SPEC", "there is no method at ':SPEC' "),
+        ("theirs.impostor:SPEC", "theirs.impostor:SPEC is a method named 'cloning', which is taken"),
+        ("magic", "unknown method 'magic'; known are imitation, .*or give package.module:SPEC"),
+    ],
+)
+def test_what_is_no_method_is_one_sentence(outside: str, address: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        find_method(address)
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_with_other_layers_names_them(tmp_path: Path) -> None:
-    made("trial").save(tmp_path)
-    change(tmp_path, lambda content: content["config"]["network"].update(encoder_layers=2))
-    with pytest.raises(ValueError, match=r"is a checkpoint of another model: encoder\.1\..* do not match"):
-        load_policy(tmp_path)
+def test_a_method_of_this_package_has_an_address_too() -> None:
+    assert find_method("wtl.methods.mil:SPEC") is mil.SPEC is find_method("mil")
 
 
-@pytest.mark.parametrize("damage", ["delete", "cut", "flip"])
-def test_damaged_weights_are_refused(tmp_path: Path, damage: str) -> None:
-    made("trial").save(tmp_path)
-    path = tmp_path / "weights.safetensors"
-    content = bytearray(path.read_bytes())
-    if damage == "delete":
-        path.unlink()
-    else:
-        content[-2] ^= 64
-        path.write_bytes(content if damage == "flip" else content[:-100])
-    with pytest.raises(ValueError, match=r"weights.safetensors .*train it again"):
-        load_policy(tmp_path)
+def install(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
+    """As if a package were installed that names these in the group of methods."""
+    points = [importlib.metadata.EntryPoint("any", value, registry.GROUP) for value in values]
+
+    def entry_points(*, group: str) -> list[importlib.metadata.EntryPoint]:
+        assert group == "wtl.methods"
+        return points
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    known_methods.cache_clear()
 
 
-def test_a_policy_starts_from_its_like_only(tmp_path: Path) -> None:
-    retrial = made("retrial")
-    retrial.save(tmp_path)
-    other = made("retrial", seed=1)
-    other.start_from(tmp_path)
-    np.testing.assert_array_equal(actions(other, contexts_for("retrial")), actions(retrial, contexts_for("retrial")))
-    trial = made("trial")
-    trial.save(tmp_path / "trial")
-    heir = made("shared", seed=1)
-    heir.start_from(tmp_path / "trial")  # one network goes on where the other ended
-    same = [Context(SHOWN)] * 3
-    np.testing.assert_array_equal(actions(heir, same), actions(trial, same))
-    with pytest.raises(ValueError, match="is no trial policy, so a trial policy cannot start from it"):
-        made("trial").start_from(tmp_path)
+def test_methods_of_installed_packages_have_names(outside: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="unknown method 'still'"):
+        find_method("still")
+    install(monkeypatch, outside)
+    assert find_method("still") is find_method(outside)
+    assert list(known_methods()) == [*NAMES, "still"]
 
 
-def test_a_checkpoint_remembers_sizes_and_no_names() -> None:
-    content = json.loads(json.dumps(spec_to_json(SPEC)))
-    assert "name" not in content and "hidden_goal" not in content
-    assert spec_from_json(content) == replace(SPEC, name="any", hidden_goal=True)
+@pytest.mark.parametrize(
+    "value, sentence",
+    [
+        ("theirs.impostor:SPEC", "entry point theirs.impostor:SPEC brings a method named 'cloning', which is taken"),
+        ("theirs.still:NOT_A_SPEC", "theirs.still:NOT_A_SPEC is no method"),
+        ("theirs.broken:SPEC", "entry point theirs.broken:SPEC cannot be loaded .*no_such_module_anywhere"),
+    ],
+)
+def test_an_installed_package_that_brings_no_method_is_one_sentence(
+    outside: str, monkeypatch: pytest.MonkeyPatch, value: str, sentence: str
+) -> None:
+    install(monkeypatch, value)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        find_method("cloning")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_is_small_and_names_the_method_only() -> None:
+    import pickle
+
+    recipe = PlayerRecipe("cloning", None, Path("somewhere"))
+    assert pickle.loads(pickle.dumps(recipe)) == recipe and len(pickle.dumps(recipe)) < 500
+    assert cloning.SPEC.reads.demonstrations == "ignored"

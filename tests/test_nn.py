@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from steps import step_of
 from strategies import PLANE
 from torch import Tensor, distributions
 
 from wtl.core.task import FamilySpec, ObservationLayout
-from wtl.data.meta_batches import Segments
-from wtl.methods.imitation.network import ContextNetwork, NetworkConfig, Votes
+from wtl.data.segments import ContextBatch, Segments
+from wtl.methods.imitation.network import ContextNetwork, GoalLocaliser, NetworkConfig
+from wtl.methods.nn.acting import ActingConfig, MixturePolicy
 from wtl.methods.nn.attention import RelativeAttentionBlock, SelfAttentionBlock, sinusoids
 from wtl.methods.nn.features import ObservationFeatures
 from wtl.methods.nn.mixture import Mixture, MixtureHead
@@ -68,27 +74,27 @@ def test_the_head_stays_where_actions_are() -> None:
 # Attention.
 
 
-def an_offer(frames: int = 7, count: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    """Context (E = 16), views (V = 4, D = 2) and told numbers (C = 3)."""
+def a_cached_context(frames: int = 7, count: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    """Context (E = 16), views (V = 4, D = 2) and payloads (C = 3)."""
     return torch.randn(count, frames, 16), torch.randn(count, frames, 4, 2), torch.randn(count, frames, 3)
 
 
-def test_what_is_offered_once_equals_what_is_computed_anew() -> None:
-    block = RelativeAttentionBlock(16, 2, vectors=4, dimensions=2, told=3)
-    context, queries, views = an_offer(), torch.randn(3, 5, 16), torch.randn(3, 5, 4, 2)
-    offered = block.offer(*context)
-    together = block(queries, views, offered)
+def test_what_is_cached_once_equals_what_is_computed_anew() -> None:
+    block = RelativeAttentionBlock(16, 2, vectors=4, dimensions=2, payload=3)
+    context, queries, views = a_cached_context(), torch.randn(3, 5, 16), torch.randn(3, 5, 4, 2)
+    cache = block.keys_and_values(*context)
+    together = block(queries, views, cache)
     for q in range(5):
-        alone = block(queries[:, q : q + 1], views[:, q : q + 1], block.offer(*context))
+        alone = block(queries[:, q : q + 1], views[:, q : q + 1], block.keys_and_values(*context))
         torch.testing.assert_close(alone, together[:, q : q + 1])
     rows = torch.tensor([2, 0])
-    torch.testing.assert_close(block(queries[rows], views[rows], tuple(part[rows] for part in offered)), together[rows])
+    torch.testing.assert_close(block(queries[rows], views[rows], tuple(part[rows] for part in cache)), together[rows])
 
 
 def test_attention_by_distance_is_what_its_docstring_says() -> None:
     """A slow twin: scores from contents and from weighted squared distances, one pair after another."""
-    block = RelativeAttentionBlock(16, 1, vectors=4, dimensions=2, told=3)
-    x, views, told = an_offer(frames=6, count=1)
+    block = RelativeAttentionBlock(16, 1, vectors=4, dimensions=2, payload=3)
+    x, views, payload = a_cached_context(frames=6, count=1)
     query, seen = torch.randn(1, 1, 16), torch.randn(1, 1, 4, 2)
     k, v = block.kv(x).chunk(2, dim=-1)
     metric = block.metric(block.norm(query)).exp()[0, 0]
@@ -100,10 +106,12 @@ def test_attention_by_distance_is_what_its_docstring_says() -> None:
     weights = torch.stack(scores).softmax(0)
     away = sum(w * views[0, i] for i, w in enumerate(weights)) - seen[0, 0]
     chosen = (metric[:, None] * away).sum(0) / metric.sum()
-    found = torch.cat([weights @ v[0], away.flatten(), chosen, weights @ told[0]])
+    found = torch.cat([weights @ v[0], away.flatten(), chosen, weights @ payload[0]])
     expected = query + block.out(found)
     expected = expected + block.feed_forward(expected)
-    torch.testing.assert_close(block(query, seen, block.offer(x, views, told)), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        block(query, seen, block.keys_and_values(x, views, payload)), expected, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_self_attention_knows_no_order_and_no_neighbours() -> None:
@@ -128,7 +136,7 @@ def test_features_worked_out_by_hand() -> None:
     features = ObservationFeatures(LINE)
     seen = numbers([1, 0, 2, 2, 5], [3, 0, 4, 4, 9])
     features.fit(seen)
-    # First place: mean (2, 0), deviations 1 and 0, one deviation for both: sqrt(1 / 2). Second place: 1 and 1.
+    # First point: mean (2, 0), deviations 1 and 0, one deviation for both: sqrt(1 / 2). Second point: 1 and 1.
     # From the first to the second: (1, 2) and (1, 4): deviations 0 and 1, so sqrt(1 / 2). Scalar: mean 7, deviation 2.
     root = math.sqrt(2)
     torch.testing.assert_close(features(seen), numbers([-root, 0, -1, -1, 0, -root, -1], [root, 0, 1, 1, 0, root, 1]))
@@ -136,11 +144,11 @@ def test_features_worked_out_by_hand() -> None:
     assert features(numbers([1e6, 0, -1e6, 0, 0])).abs().max() == 5.0  # off the map, and it does not drown the rest
 
 
-def test_features_of_absent_places_are_zero() -> None:
+def test_features_of_absent_points_are_zero() -> None:
     features = ObservationFeatures(PLANE)
     features.fit(torch.randn(20, PLANE.size) + 3)
     seen = torch.randn(4, PLANE.size) + 3
-    seen[:, 2:4] = 0.0  # the second of three places
+    seen[:, 2:4] = 0.0  # the second of three points
     out = features(seen)
     pairs = [(0, 1), (0, 2), (1, 2)]
     vectors = out[:, :12].unflatten(-1, (6, 2))
@@ -148,7 +156,7 @@ def test_features_of_absent_places_are_zero() -> None:
     assert not vectors[:, gone].any() and vectors[:, [i for i in range(6) if i not in gone]].all()
 
 
-def test_absent_places_do_not_count_in_the_normalisation() -> None:
+def test_absent_points_do_not_count_in_the_normalisation() -> None:
     seen = torch.randn(50, PLANE.size) + 3
     half = seen.clone()
     half[::2, 2:4] = 0.0
@@ -167,14 +175,14 @@ def test_a_view_worked_out_by_hand() -> None:
     assert view.shape == (1, features.view_vectors, 2)
     expected = [
         [1, 1], [2, 3],  # from the world
-        [1, 2],  # from the first place to the second
+        [1, 2],  # from the first point to the second
         [0, 1], [-1, 0], [1, 3], [0, 2],  # from where the first and the second were at the start
         [-2, 0], [-1, 2],  # from the goal
     ]  # fmt: skip
     torch.testing.assert_close(view[0], torch.tensor(expected) / 2.0)
 
 
-def test_a_view_has_no_vectors_to_absent_places() -> None:
+def test_a_view_has_no_vectors_to_absent_points() -> None:
     features = ObservationFeatures(LINE)
     seen = numbers([1.0, 1.0, 0.0, 0.0, 0.0])
     view = features.view(seen, seen, numbers([3.0, 1.0]))[0]
@@ -184,10 +192,15 @@ def test_a_view_has_no_vectors_to_absent_places() -> None:
 # The context network.
 
 
-def a_context(count: int = 3, segments: int = 2, has_demonstration: bool = True) -> Segments:
+def some_segments(count: int = 3, segments: int = 1) -> Segments:
     frames = (torch.randn(count, segments, 5, n) for n in (PLANE.size, 2))
     outcome = (torch.rand(count, segments, 5) for _ in range(3))
-    return Segments(*frames, *outcome, torch.zeros(count, segments), has_demonstration)
+    return Segments(*frames, *outcome, torch.zeros(count, segments))
+
+
+def a_context() -> ContextBatch:
+    """A demonstration and a trial of three tasks."""
+    return ContextBatch(some_segments(), some_segments())
 
 
 def shifted(observations: Tensor, shift: Tensor) -> Tensor:
@@ -200,85 +213,144 @@ def shifted(observations: Tensor, shift: Tensor) -> Tensor:
 START = torch.randn(3, PLANE.size, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_context_read_once_answers_each_query_by_itself() -> None:
+def test_a_context_encoded_once_answers_each_query_by_itself() -> None:
     network = ContextNetwork(SMALL, SPEC).eval()
     context, queries = a_context(), torch.randn(3, 4, PLANE.size)
-    together = network.answer(network.read(context, START), queries)
+    together = network.answer(network.encode(context, START), queries)
     for q in range(4):
-        alone = network.answer(network.read(context, START), queries[:, q : q + 1])
+        alone = network.answer(network.encode(context, START), queries[:, q : q + 1])
         torch.testing.assert_close(alone.means_MA[:, 0], together.means_MA[:, q])
         torch.testing.assert_close(alone.logits_M[:, 0], together.logits_M[:, q])
 
 
-def test_readings_are_of_their_own_context() -> None:
+def test_encodings_are_of_their_own_context() -> None:
     network = ContextNetwork(SMALL, SPEC).eval()
     context, queries = a_context(), torch.randn(3, 4, PLANE.size)
-    together, rows = network.answer(network.read(context, START), queries), torch.tensor([2, 0])
-    chosen = network.answer(network.read(context, START).rows(rows), queries[rows])
+    together, rows = network.answer(network.encode(context, START), queries), torch.tensor([2, 0])
+    chosen = network.answer(network.encode(context, START).rows(rows), queries[rows])
     torch.testing.assert_close(chosen.means_MA, together.means_MA[rows])
-    first, second = (network.read(context.rows(r), START[r]) for r in (torch.tensor([0, 1]), torch.tensor([2])))
+    first, second = (network.encode(context.rows(r), START[r]) for r in (torch.tensor([0, 1]), torch.tensor([2])))
     torch.testing.assert_close(network.answer(first.joined(second), queries).means_MA, together.means_MA)
 
 
-def test_votes_without_training_are_for_the_middle_of_what_is_there() -> None:
-    votes = Votes(16, 3, 2)
-    for parameter in votes.ballot[-1].parameters():
+def test_a_localiser_without_training_is_in_the_middle_of_what_is_there() -> None:
+    localiser = GoalLocaliser(16, 3, 2)
+    for parameter in localiser.head[-1].parameters():
         torch.nn.init.zeros_(parameter)
-    places, present = torch.randn(2, 5, 3, 2), torch.ones(2, 5, 3, dtype=torch.bool)
+    positions, present = torch.randn(2, 5, 3, 2), torch.ones(2, 5, 3, dtype=torch.bool)
     present[1, :, 2] = False
-    place = votes(torch.randn(2, 5, 16), places, present, torch.tensor(1.0))
-    torch.testing.assert_close(place[0], places[0].flatten(0, 1).mean(0))
-    torch.testing.assert_close(place[1], places[1, :, :2].flatten(0, 1).mean(0))
+    found = localiser(torch.randn(2, 5, 16), positions, present, torch.tensor(1.0))
+    torch.testing.assert_close(found[0], positions[0].flatten(0, 1).mean(0))
+    torch.testing.assert_close(found[1], positions[1, :, :2].flatten(0, 1).mean(0))
 
 
-def test_beliefs_move_with_the_world() -> None:
+def test_estimates_move_along_when_everything_is_shifted() -> None:
     """Up to normalisation: the mean of the data moves along."""
     network = ContextNetwork(SMALL, SPEC).eval()
     network.features.fit(torch.randn(40, PLANE.size))
     context, shift = a_context(), numbers(0.4, -0.7)
-    before = network.read(context, START)
+    before = network.encode(context, START)
     network.features.mean[: 2 * len(PLANE.points)] += shift.repeat(len(PLANE.points))
-    moved = Segments(**vars(context) | {"observations_BSFO": shifted(context.observations_BSFO, shift)})
-    after = network.read(moved, shifted(START, shift))
-    torch.testing.assert_close(after.belief_BG, before.belief_BG + shift, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(after.shown_BG, before.shown_BG + shift, atol=1e-5, rtol=1e-5)
+    kinds = {name: getattr(context, name) for name in ("demonstrations", "trials")}
+    moved = ContextBatch(
+        **{n: replace(kind, observations_BSFO=shifted(kind.observations_BSFO, shift)) for n, kind in kinds.items()}
+    )
+    after = network.encode(moved, shifted(START, shift))
+    torch.testing.assert_close(after.goal_BG, before.goal_BG + shift, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(after.demonstrated_goal_BG, before.demonstrated_goal_BG + shift, atol=1e-5, rtol=1e-5)
 
 
 def test_what_the_demonstration_aimed_at_is_read_from_it_alone() -> None:
-    network = ContextNetwork(SMALL, SPEC).eval()
-    assert network.read(a_context(has_demonstration=True), START).shown_BG.any(-1).all()
-    assert not network.read(a_context(has_demonstration=False), START).shown_BG.any()
+    network, context = ContextNetwork(SMALL, SPEC).eval(), a_context()
+    assert network.encode(context, START).demonstrated_goal_BG.any(-1).all()
+    assert not network.encode(replace(context, demonstrations=None), START).demonstrated_goal_BG.any()
 
 
-def test_outcomes_and_their_absence_are_read() -> None:
-    network = ContextNetwork(SMALL, SPEC).eval()
-    context = a_context()
-    before = network.read(context, START).belief_BG
-    for name, value in (("rewards_BSF", torch.rand(3, 2, 5)), ("masked_BS", torch.ones(3, 2))):
-        other = Segments(**vars(context) | {name: value})
-        assert (network.read(other, START).belief_BG != before).all(), name
+@pytest.mark.parametrize("kind", ["demonstrations", "trials"])
+def test_outcomes_and_their_absence_are_read(kind: str) -> None:
+    network, context = ContextNetwork(SMALL, SPEC).eval(), a_context()
+    before = network.encode(context, START).goal_BG
+    for name, value in (("rewards_BSF", torch.rand(3, 1, 5)), ("masked_BS", torch.ones(3, 1))):
+        other = replace(context, **{kind: replace(getattr(context, kind), **{name: value})})
+        assert (network.encode(other, START).goal_BG != before).all(), name
 
 
 def test_a_trial_is_not_a_demonstration() -> None:
+    network, segments = ContextNetwork(SMALL, SPEC).eval(), some_segments()
+    shown, tried = ContextBatch(segments, None), ContextBatch(None, segments)
+    assert (network.encode(tried, START).goal_BG != network.encode(shown, START).goal_BG).all()
+
+
+def test_several_demonstrations_are_read_as_such() -> None:
+    """Segments are named and not positional: a second demonstration is not the first trial."""
     network = ContextNetwork(SMALL, SPEC).eval()
-    context = a_context(segments=1)
-    trial = Segments(**vars(context) | {"has_demonstration": False})
-    assert (network.read(trial, START).belief_BG != network.read(context, START).belief_BG).all()
+    one, two = some_segments(), some_segments()
+    both = network.encode(ContextBatch(one.joined(two), None), START)
+    turned = network.encode(ContextBatch(two.joined(one), None), START)
+    torch.testing.assert_close(both.goal_BG, turned.goal_BG, atol=1e-5, rtol=1e-5)  # a set
+    assert (both.goal_BG != network.encode(ContextBatch(one, two), START).goal_BG).all()
 
 
-def test_the_error_of_a_belief() -> None:
+def test_a_context_with_nothing_to_read_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected contexts with demonstrations or trials, got contexts with neither"):
+        ContextNetwork(SMALL, SPEC).encode(ContextBatch(None, None), START)
+
+
+def test_the_error_of_a_goal() -> None:
     network = ContextNetwork(SMALL, SPEC)
     network.features.deviation.fill_(0.5)
-    belief, goal = numbers([0.0, 0.0]), numbers([0.01, 1.0])
+    estimate, goal = numbers([0.0, 0.0]), numbers([0.01, 1.0])
     # In deviations 0.02 and 2: smooth L1 with beta 0.1 is 0.02 ** 2 / 0.2 and 2 - 0.05.
-    assert network.belief_error(belief, goal).item() == pytest.approx((0.002 + 1.95) / 2, rel=1e-5)
+    assert network.goal_error(estimate, goal).item() == pytest.approx((0.002 + 1.95) / 2, rel=1e-5)
 
 
-def test_a_goal_must_be_a_place() -> None:
-    with pytest.raises(ValueError, match="a goal must be a place of 2 coordinates, got 3"):
+def test_a_goal_must_be_a_position() -> None:
+    with pytest.raises(ValueError, match="a goal must be a position of 2 numbers, got 3"):
         ContextNetwork(SMALL, FamilySpec("alpha", PLANE, 2, 10, 3, True, 1.0))
 
 
 def test_the_network_without_context() -> None:
     mixture = MlpNetwork(SPEC, 8, 3)(torch.randn(4, 6, PLANE.size))
     assert mixture.means_MA.shape == (4, 6, 3, 2)
+
+
+# From mixtures to actions.
+
+
+def fixed(*weights: float) -> Callable[[Any, Any], Mixture]:
+    """An answer whose component i has the mean i."""
+
+    def answer(rows: Tensor, observations: Tensor) -> Mixture:
+        count = len(rows)
+        means = torch.arange(len(weights), dtype=torch.float32)[:, None].expand(count, -1, 1)
+        return Mixture(torch.log(torch.tensor(weights)).expand(count, -1), means, torch.zeros(count, len(weights), 1))
+
+    return answer
+
+
+def test_a_held_component_is_kept_over_the_episode_and_drawn_by_weight() -> None:
+    count = 400
+    policy = MixturePolicy(ActingConfig("held"), fixed(0.1, 0.6, 0.3), range(count))
+    first = policy.act(step_of(np.zeros((count, 1))))
+    for _ in range(5):
+        np.testing.assert_array_equal(policy.act(step_of(np.zeros((count, 1)))), first)
+    shares = [(first == i).mean() for i in range(3)]
+    np.testing.assert_allclose(shares, [0.1, 0.6, 0.3], atol=0.08)
+    some = np.array([7, 3])
+    np.testing.assert_array_equal(policy.act(step_of(np.zeros((2, 1)), some)), first[some])
+    again = MixturePolicy(ActingConfig("held"), fixed(0.1, 0.6, 0.3), [7])
+    np.testing.assert_array_equal(again.act(step_of(np.zeros((1, 1)))), first[[7]])  # its seed, not its row
+
+
+def test_the_likeliest_component_needs_no_luck() -> None:
+    policy = MixturePolicy(ActingConfig("likeliest"), fixed(0.1, 0.6, 0.3), range(50))
+    assert (policy.act(step_of(np.zeros((50, 1)))) == 1.0).all()
+
+
+def test_a_held_hypothesis_is_dropped_after_a_success() -> None:
+    solved = [i % 2 == 0 for i in range(50)]
+    policy = MixturePolicy(ActingConfig("held"), fixed(0.3, 0.4, 0.3), range(50), solved)
+    chosen = policy.act(step_of(np.zeros((50, 1))))[:, 0]
+    assert (chosen[::2] == 1.0).all() and set(chosen[1::2]) == {0.0, 1.0, 2.0}
+    some = np.array([3, 2])
+    np.testing.assert_array_equal(policy.act(step_of(np.zeros((2, 1)), some))[:, 0], chosen[some])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from wtl.core.episode import Context, Trajectory
-from wtl.play.official import OfficialAgent
+from wtl.play.official import OfficialAgent, OfficialSettings
+from wtl.play.policy import StepBatch
 
 
 class Step(NamedTuple):
@@ -22,27 +23,30 @@ class Step(NamedTuple):
 
 
 @dataclass
-class StubActor:
+class StubPolicy:
     """Says in its action how many trials its row has, and counts its own steps."""
 
     contexts: Sequence[Context]
     steps: int = 0
 
-    def act(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        assert observations.shape == (len(rows), 18)
+    def act(self, step: StepBatch) -> np.ndarray:
+        assert step.observations.shape == (len(step.rows), 18) and step.number == self.steps
+        assert np.isnan(step.previous_rewards).all() and np.isnan(step.previous_successes).all()
         self.steps += 1
-        return np.array([[len(self.contexts[row].trials) / 10, self.steps / 100, 0.0, 5.0] for row in rows])
+        return np.array([[len(self.contexts[row].trials) / 10, self.steps / 100, 0.0, 5.0] for row in step.rows])
 
 
 @dataclass
-class StubImprover:
-    source: str
+class StubMethod:
+    """Notes the numbers of trials and the seeds of every batch that it adapts to."""
+
+    source: str = "stub"
     calls: list[tuple[list[int], list[int]]] = field(default_factory=list)
 
-    def actor(self, contexts: Sequence[Context], seeds: Sequence[int]) -> StubActor:
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> StubPolicy:
         assert len({len(context.trials) for context in contexts}) == 1
         self.calls.append(([len(context.trials) for context in contexts], list(seeds)))
-        return StubActor(contexts)
+        return StubPolicy(contexts)
 
 
 def some_path() -> Trajectory:
@@ -66,18 +70,16 @@ def drive(agent: OfficialAgent, count: int, ends: dict[int, list[int]], steps: i
     return np.stack(actions)
 
 
-def test_first_episode_is_the_trial_policys_and_the_others_the_retrial_policys() -> None:
-    trial, retrial = StubImprover("trial"), StubImprover("retrial")
-    agent = OfficialAgent(trial, retrial, 2)
-    actions = drive(agent, 2, {2: [0, 1], 5: [0, 1]}, steps=7)
+def test_each_episode_is_played_with_the_trials_before_it() -> None:
+    method = StubMethod()
+    actions = drive(OfficialAgent(method, 2), 2, {2: [0, 1], 5: [0, 1]}, steps=7)
     np.testing.assert_allclose(actions[:, 0, 0], [0, 0, 0, 0.1, 0.1, 0.1, 0.2], atol=1e-6)
-    assert [counts for counts, _ in trial.calls] == [[0, 0]]
-    assert [counts for counts, _ in retrial.calls] == [[1, 1], [2, 2]]
+    assert [counts for counts, _ in method.calls] == [[0, 0], [1, 1], [2, 2]]
     assert actions.max() == 1.0  # clipped to the action space
 
 
 def test_episodes_are_recorded_as_they_were_played() -> None:
-    agent = OfficialAgent(StubImprover("trial"), StubImprover("retrial"), 2)
+    agent = OfficialAgent(StubMethod(), 2)
     actions = drive(agent, 2, {2: [1]}, steps=4)
     assert [len(context.trials) for context in agent.contexts] == [0, 1]
     (played,) = agent.contexts[1].trials
@@ -89,8 +91,7 @@ def test_episodes_are_recorded_as_they_were_played() -> None:
 
 
 def test_environments_that_end_apart_are_acted_in_groups() -> None:
-    trial, retrial = StubImprover("trial"), StubImprover("retrial")
-    agent = OfficialAgent(trial, retrial, 3)
+    agent = OfficialAgent(StubMethod(), 3)
     actions = drive(agent, 3, {0: [1], 1: [1, 2]}, steps=3)
     np.testing.assert_allclose(actions[-1, :, 0], [0, 0.2, 0.1], atol=1e-6)
     np.testing.assert_allclose(actions[:, 0, 1], [0.01, 0.02, 0.03], atol=1e-6)  # row 0 was never interrupted
@@ -98,7 +99,7 @@ def test_environments_that_end_apart_are_acted_in_groups() -> None:
 
 def test_adapt_freezes_the_contexts_and_init_forgets_them() -> None:
     path = some_path()
-    agent = OfficialAgent(StubImprover("trial"), StubImprover("retrial"), 2, demonstrations=[path, path])
+    agent = OfficialAgent(StubMethod(), 2, demonstrations=[path, path])
     drive(agent, 2, {1: [0, 1]}, steps=3)  # the third step is of an unfinished episode
     agent.adapt()
     frozen = agent.contexts
@@ -108,15 +109,15 @@ def test_adapt_freezes_the_contexts_and_init_forgets_them() -> None:
         np.testing.assert_allclose(actions[:, 0], 0.1, atol=1e-6)
         agent.reset(np.zeros(2, bool))
     assert agent.contexts == frozen
-    assert all(context.demonstration is path and len(context.trials) == 1 for context in frozen)
+    assert all(context.demonstrations == (path,) and len(context.trials) == 1 for context in frozen)
     drive(agent, 2, {1: [0, 1]}, steps=2)
     assert len(agent.contexts[0].trials[1]) == 2  # the unfinished episode is not part of the next one
     agent.init()
-    assert all(context.demonstration is path and context.trials == () for context in agent.contexts)
+    assert all(context.demonstrations == (path,) and context.trials == () for context in agent.contexts)
 
 
 def test_reset_renews_only_the_rows_of_its_mask() -> None:
-    agent = OfficialAgent(StubImprover("trial"), StubImprover("retrial"), 2)
+    agent = OfficialAgent(StubMethod(), 2)
     agent.eval_action(observe(2, 0))
     agent.reset(np.array([True, False]))
     np.testing.assert_allclose(agent.eval_action(observe(2, 1))[:, 1], [0.01, 0.02], atol=1e-6)
@@ -125,18 +126,18 @@ def test_reset_renews_only_the_rows_of_its_mask() -> None:
 def test_every_episode_has_a_seed_of_its_own_and_the_same_each_time() -> None:
     seeds = []
     for _ in range(2):
-        trial = StubImprover("trial")
-        agent = OfficialAgent(trial, trial, 2, seed=7)
+        method = StubMethod()
+        agent = OfficialAgent(method, 2, seed=7)
         drive(agent, 2, {0: [0, 1]}, steps=2)
         agent.init()
         drive(agent, 2, {}, steps=1)
-        seeds.append([seed for _, drawn in trial.calls for seed in drawn])
+        seeds.append([seed for _, drawn in method.calls for seed in drawn])
     assert len(set(seeds[0])) == len(seeds[0]) == 6
     assert seeds[0] == seeds[1]
 
 
 def test_solved_steps_can_be_told_by_their_reward() -> None:
-    agent = OfficialAgent(StubImprover("trial"), StubImprover("retrial"), 1, solved_reward=10.0, after_success_steps=2)
+    agent = OfficialAgent(StubMethod(), 1, settings=OfficialSettings(solved_reward=10.0, after_success_steps=2))
     drive(agent, 1, {9: [0]}, steps=10, reward=2.0)  # rewards 0, 2, 4, ..., 18: solved at step 5
     (played,) = agent.contexts[0].trials
     assert len(played) == 8
@@ -145,21 +146,21 @@ def test_solved_steps_can_be_told_by_their_reward() -> None:
 
 def test_demonstrations_must_match_the_environments() -> None:
     with pytest.raises(ValueError, match="one demonstration for each of 3 environments, got 1"):
-        OfficialAgent(StubImprover("trial"), StubImprover("retrial"), 3, demonstrations=[some_path()])
+        OfficialAgent(StubMethod(), 3, demonstrations=[some_path()])
 
 
 @dataclass
 class ReachTarget:
-    """Goes to a fixed place; as retrial policy to the best place of its trials."""
+    """A method and a policy: goes to a fixed position whatever its context."""
 
     source = "reach"
-    place: np.ndarray
+    position: np.ndarray
 
-    def actor(self, contexts: Sequence[Context], seeds: Sequence[int]) -> ReachTarget:
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> ReachTarget:
         return self
 
-    def act(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return np.concatenate([10 * (self.place - observations[:, :3]), np.zeros((len(rows), 1))], axis=1)
+    def act(self, step: StepBatch) -> np.ndarray:
+        return np.concatenate([10 * (self.position - step.observations[:, :3]), np.zeros((len(step.rows), 1))], axis=1)
 
 
 @pytest.mark.slow
@@ -175,7 +176,7 @@ def test_the_stock_evaluator_runs_reach() -> None:
     environments.close()
 
     lost = ReachTarget(np.array([0.0, 0.4, 0.05]))
-    agent = OfficialAgent(lost, lost, 1)
+    agent = OfficialAgent(lost, 1)
     result = official_evaluation(
         agent, ["reach-v3"], 0, tasks_per_family=1, adaptation_episodes=2, evaluation_episodes=1
     )
@@ -186,7 +187,7 @@ def test_the_stock_evaluator_runs_reach() -> None:
 
     # The same seed serves the same first task, so an oracle that was told its goal solves it.
     told = ReachTarget(goal)
-    agent = OfficialAgent(told, told, 1, solved_reward=10.0)
+    agent = OfficialAgent(told, 1, settings=OfficialSettings(solved_reward=10.0))
     result = official_evaluation(
         agent, ["reach-v3"], 0, tasks_per_family=1, adaptation_episodes=1, evaluation_episodes=2
     )
@@ -217,6 +218,6 @@ def test_families_that_are_no_benchmark_are_refused() -> None:
 
     with pytest.raises(ValueError, match="expected one family or the test families of ML10, ML25, ML45"):
         official_environments(["reach-v3", "push-v3"], 0)
-    agent = OfficialAgent(StubImprover("trial"), StubImprover("retrial"), 2)
+    agent = OfficialAgent(StubMethod(), 2)
     with pytest.raises(ValueError, match="one a family, got 2"):
         official_evaluation(agent, ["reach-v3"], 0)

@@ -1,111 +1,72 @@
-"""The one environment loop: the order of events, whose randomness is whose, and how an episode ends."""
+"""The one environment loop: the order of events, what a policy may see, whose randomness is whose, how it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
-from strategies import PROBE, same_episode
+from players import SPEC, FixedPolicy, LineEnvironment, LineFamily, Tape, line_family, make_attempt
+from strategies import TOY, same_episode
 
-from wtl.core.episode import Context, Trajectory
-from wtl.core.task import FamilySpec, ObservationLayout, Task
-from wtl.play.attempts import ExplorationConfig
-from wtl.play.rollout import Demonstrator, Ending, EnvironmentPool, Noise, roll_out
+from wtl.core.episode import Episode
+from wtl.core.task import Task
+from wtl.play.attempts import EnvironmentPool
+from wtl.play.noise import Expert, NoiseConfig
+from wtl.play.rollout import Observer, RolloutSettings
+from wtl.play.rollout import play as play_it
 
-SPEC = FamilySpec("line", ObservationLayout(2, 2, (0,)), 3, 10, 2, True, 1.0)
-Tape = list[tuple[str, ...]]
-
-
-class LineEnvironment(gymnasium.Env[Any, Any]):
-    """Counts its steps and succeeds at the step that its task names; writes down what is done to it."""
-
-    def __init__(self, tape: Tape) -> None:
-        self.tape, self.task, self.step_number, self.actions = tape, "", 0, []
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        task = options["task"]
-        self.task, self.solved_at, self.step_number, self.actions = task.name, task.parameters[0], 0, []
-        self.tape.append(("reset", self.task))
-        return np.zeros(2), {}
-
-    def step(self, action: np.ndarray) -> Any:
-        self.step_number += 1
-        self.actions.append(action)
-        self.tape.append(("step", self.task))
-        info = {"success": self.step_number == self.solved_at}
-        return np.array([self.step_number, 0.0]), float(self.step_number), False, False, info
-
-    def close(self) -> None:
-        self.tape.append(("close", self.task))
-
-
-class LineFamily:
-    """A family that knows no Meta-World."""
-
-    def __init__(self, tape: Tape | None = None) -> None:
-        self.spec, self.tape = SPEC, [] if tape is None else tape
-
-    def make_environment(self, render: bool = False) -> LineEnvironment:
-        return LineEnvironment(self.tape)
-
-    def goal(self, environment: Any) -> np.ndarray:
-        self.tape.append(("goal", environment.task))
-        return np.ones(2)
-
-    def expert_action(self, environment: Any) -> np.ndarray:
-        self.tape.append(("expert", environment.task))
-        return np.full(3, 0.25)
-
-
-class Player:
-    """A fixed action, and a note of every call."""
-
-    def __init__(
-        self, action: Callable[[np.ndarray], Any] = lambda rows: np.zeros((len(rows), 3)), tape: Any = None
-    ) -> None:
-        self.action, self.tape = action, [] if tape is None else tape
-
-    def act(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        self.tape.append(("act", *map(str, rows)))
-        return self.action(rows)
+TEN = RolloutSettings(10, ask_expert=True)
 
 
 def lines(*solved_at: int) -> list[Task]:
     return [Task("line", "train", f"t{i}", (float(s),), f"t{i}") for i, s in enumerate(solved_at)]
 
 
-def play(tasks: list[Task], actor: Any, family: Any = None, seeds: Any = None, **changes: Any) -> Any:
-    family = family or LineFamily()
-    environments = [family.make_environment() for _ in tasks]
-    settings = {"ending": Ending(10), **changes}
-    return roll_out(family, environments, tasks, seeds or range(len(tasks)), actor, **settings)
+def play(
+    tasks: Sequence[Task],
+    player: Any,
+    family: Any = None,
+    settings: RolloutSettings = TEN,
+    *,
+    seeds: Sequence[int] = (),
+    environments: Any = None,
+    number: int = 0,
+    observer: Observer | None = None,
+) -> list[Episode]:
+    attempt = make_attempt(family or LineFamily(), tasks, seeds, environments, number)
+    return play_it(attempt, player, settings, observer)
+
+
+# Events.
 
 
 def test_the_order_of_events() -> None:
     tape: Tape = []
-    observed: list[tuple[int, int]] = []
-    play(
-        lines(1, 0), Player(tape=tape), LineFamily(tape), ending=Ending(2, after_success_steps=0),
-        observer=lambda row, environment: observed.append((row, environment.step_number)),  # type: ignore[attr-defined]
-    )  # fmt: skip
+    observed: list[tuple[int, int, int]] = []
+
+    def observe(row: int, step: int, environment: Any) -> None:
+        observed.append((row, step, environment.step_number))
+
+    settings = RolloutSettings(2, after_success_steps=0, ask_expert=True)
+    play(lines(1, 0), FixedPolicy(tape=tape), LineFamily(tape), settings, observer=observe)
     assert tape == [
         ("reset", "t0"), ("goal", "t0"),
         ("reset", "t1"), ("goal", "t1"),
-        # All rows in step: labels of the states that the actor sees, one call of the policy, then the steps.
+        # All rows in step: labels of the states that the policy sees, one call of the policy, then the steps.
         ("expert", "t0"), ("expert", "t1"), ("act", "0", "1"),
         ("step", "t0"), ("step", "t1"),
         # Row 0 has ended, row 1 is not cut.
         ("expert", "t1"), ("act", "1"), ("step", "t1"),
     ]  # fmt: skip
-    assert observed == [(0, 0), (1, 0), (0, 1), (1, 1), (1, 2)]
+    assert observed == [(0, 0, 0), (1, 0, 0), (0, 1, 1), (1, 1, 1), (1, 2, 2)]
 
 
 def test_an_episode_holds_each_step_with_its_outcome() -> None:
-    [episode] = play(lines(2), Player(lambda rows: np.full((len(rows), 3), 0.5)), role="trial", attempt=1, source="me")
+    half = FixedPolicy(lambda rows: np.full((len(rows), 3), 0.5))
+    [episode] = play(lines(2), half, number=1, seeds=[7])
     t = episode.trajectory
     np.testing.assert_array_equal(t.observations[:, 0], range(8))  # success at step 2, five more, the first included
     np.testing.assert_array_equal(t.rewards, range(1, 8))
@@ -113,7 +74,54 @@ def test_an_episode_holds_each_step_with_its_outcome() -> None:
     np.testing.assert_array_equal(t.actions, np.full((7, 3), 0.5))
     np.testing.assert_array_equal(episode.expert_actions, np.full((7, 3), 0.25))
     np.testing.assert_array_equal(episode.goal, [1, 1])
-    assert (episode.role, episode.attempt, episode.source, episode.seed) == ("trial", 1, "me", 0)
+    assert (episode.role, episode.attempt, episode.source, episode.seed) == ("trial", 1, "me", 7)
+    [shown] = play(lines(2), half, settings=replace(TEN, role="demonstration"))
+    assert shown.role == "demonstration"
+
+
+def test_the_policy_sees_rows_observations_and_the_number_of_the_step() -> None:
+    policy = FixedPolicy()
+    play(lines(2, 1), policy, settings=RolloutSettings(3, after_success_steps=0))
+    assert [step.number for step in policy.steps] == [0, 1]
+    assert [step.rows.tolist() for step in policy.steps] == [[0, 1], [0]]
+    assert [step.observations.tolist() for step in policy.steps] == [[[0, 0], [0, 0]], [[1, 0]]]
+
+
+# What a policy may see of its rewards.
+
+
+def test_feedback_at_the_end_shows_no_reward_while_the_episode_runs() -> None:
+    policy = FixedPolicy()
+    episodes = play(lines(3, 0, 5), policy, settings=RolloutSettings(10, after_success_steps=2))
+    assert sum(len(e.trajectory) for e in episodes) == sum(len(step.rows) for step in policy.steps) == 5 + 10 + 7
+    for step in policy.steps:
+        assert step.previous_rewards.shape == step.previous_successes.shape == step.rows.shape
+        assert np.isnan(step.previous_rewards).all() and np.isnan(step.previous_successes).all()
+
+
+def test_feedback_at_each_step_shows_the_reward_of_the_step_before() -> None:
+    policy = FixedPolicy()
+    settings = RolloutSettings(10, after_success_steps=2, feedback="step")
+    episodes = play(lines(3, 0, 5), policy, settings=settings)
+    for step in policy.steps:
+        for row, reward, success in zip(step.rows, step.previous_rewards, step.previous_successes, strict=True):
+            if step.number == 0:
+                assert np.isnan(reward) and np.isnan(success)
+            else:
+                t = episodes[row].trajectory
+                assert (reward, success) == (t.rewards[step.number - 1], float(t.successes[step.number - 1]))
+    assert any(step.previous_successes.any() for step in policy.steps[1:])
+
+
+def test_what_a_policy_saw_is_not_changed_afterwards() -> None:
+    """A policy may keep its steps; the loop never writes into what it has handed out."""
+    policy = FixedPolicy()
+    play(lines(0), policy, settings=RolloutSettings(4, feedback="step"))
+    assert [step.observations[0, 0] for step in policy.steps] == [0, 1, 2, 3]
+    np.testing.assert_array_equal([step.previous_rewards[0] for step in policy.steps], [np.nan, 1, 2, 3])
+
+
+# Ends.
 
 
 @pytest.mark.parametrize(
@@ -121,17 +129,137 @@ def test_an_episode_holds_each_step_with_its_outcome() -> None:
     [(0, 10, 3), (1, 10, 4), (5, 10, 8), (50, 10, 10), (None, 10, 10), (0, 2, 2), (5, 99, 8), (None, 99, 10)],
 )
 def test_when_an_episode_ends(after: int | None, horizon: int, steps: int) -> None:
-    [episode] = play(lines(3), Player(), ending=Ending(horizon, after))
+    [episode] = play(lines(3), FixedPolicy(), settings=RolloutSettings(horizon, after))
     assert len(episode.trajectory) == steps  # never beyond the family's own horizon of 10
+
+
+def test_each_row_may_have_its_own_horizon() -> None:
+    episodes = play(lines(0, 0, 0, 2), FixedPolicy(), settings=RolloutSettings((3, 99, 1, 7), after_success_steps=1))
+    assert [len(e.trajectory) for e in episodes] == [3, 10, 1, 3]
+
+
+class Ending(LineEnvironment):
+    """Says itself when its episode is over, and is not to be stepped afterwards."""
+
+    says: tuple[bool, bool] = (False, False)
+
+    def step(self, action: np.ndarray) -> Any:
+        assert self.step_number < 4, "stepped after the end"
+        observation, reward, *_, info = super().step(action)
+        over = self.step_number == 4
+        return observation, reward, over and self.says[0], over and self.says[1], info
+
+
+class Terminating(Ending):
+    says = (True, False)
+
+
+class Truncating(Ending):
+    says = (False, True)
+
+
+@pytest.mark.parametrize("make", [Terminating, Truncating])
+def test_an_environment_may_end_an_episode_itself(make: Any) -> None:
+    family = LineFamily(make=make)
+    environments = [make(family.tape), LineEnvironment(family.tape)]
+    episodes = play(lines(0, 0), FixedPolicy(), family, environments=environments)
+    assert [len(e.trajectory) for e in episodes] == [4, 10]  # the other row goes on
+    [won] = play(lines(4), FixedPolicy(), family, RolloutSettings(10, after_success_steps=5))
+    assert len(won.trajectory) == 4 and won.trajectory.success
 
 
 def test_short_episodes_are_not_favoured() -> None:
     """Every entry is played once, in its own row, however early the others end."""
     tasks = lines(9, 1, 5, 0, 1, 7)
-    episodes = play(tasks, Player(), ending=Ending(10, after_success_steps=0))
+    episodes = play(tasks, FixedPolicy(), settings=RolloutSettings(10, after_success_steps=0))
     assert [e.task.name for e in episodes] == [t.name for t in tasks]
     assert [len(e.trajectory) for e in episodes] == [9, 1, 5, 10, 1, 7]
     assert np.mean([e.trajectory.success for e in episodes]) == 5 / 6
+
+
+# Environments.
+
+
+def test_environments_are_reset_with_a_seed_of_their_row() -> None:
+    environments = [LineEnvironment([]), LineEnvironment([])]
+    play(lines(0, 0), FixedPolicy(), seeds=[5, 2**62 + 6], environments=environments)
+    play(lines(0, 0), FixedPolicy(), seeds=[5, 7], environments=environments)
+    assert [environment.seeds for environment in environments] == [[5, 5], [6, 7]]  # gymnasium takes 32 bits
+
+
+class Reusing(LineEnvironment):
+    """Hands out the same arrays every time, and works in the action that it is given."""
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__(tape)
+        self.seen, self.goal = np.zeros(2), np.ones(2)
+
+    def reset(self, **given: Any) -> Any:
+        self.seen[:] = super().reset(**given)[0]
+        self.goal[:] = 1.0
+        return self.seen, {}
+
+    def step(self, action: np.ndarray) -> Any:
+        observation, *rest = super().step(action)
+        self.seen[:] = observation
+        self.goal += 1.0
+        action *= 0.1
+        return self.seen, *rest
+
+
+class ReusingFamily(LineFamily):
+    def goal(self, environment: Any) -> np.ndarray:
+        return environment.goal
+
+
+def test_an_environment_may_reuse_its_arrays() -> None:
+    half = FixedPolicy(lambda rows: np.full((len(rows), 3), 0.5))
+    [episode] = play(lines(0), half, ReusingFamily(make=Reusing))
+    np.testing.assert_array_equal(episode.trajectory.observations[:, 0], range(11))
+    np.testing.assert_array_equal(episode.trajectory.actions, np.full((10, 3), 0.5))
+    np.testing.assert_array_equal(episode.goal, [1, 1])  # as it was at the start
+    assert [step.observations[0, 0] for step in half.steps] == list(range(10))
+
+
+NOT_FINITE = "an observation or a reward that is not finite at step 1 of task t1"
+
+
+class Broken(LineEnvironment):
+    """Does something wrong at its second step."""
+
+    def __init__(self, tape: Tape, **wrong: Any) -> None:
+        super().__init__(tape)
+        self.wrong = wrong
+
+    def reset(self, **given: Any) -> Any:
+        observation, info = super().reset(**given)
+        return self.wrong.get("start", observation), info
+
+    def step(self, action: np.ndarray) -> Any:
+        observation, reward, *over, info = super().step(action)
+        if self.step_number == 2:
+            observation, reward = self.wrong.get("observation", observation), self.wrong.get("reward", reward)
+            info = self.wrong.get("info", info)
+        return observation, reward, *over, info
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        (
+            {"observation": np.array([0.0, np.nan])},
+            NOT_FINITE,
+        ),
+        ({"reward": np.inf}, NOT_FINITE),
+        ({"reward": float("nan")}, NOT_FINITE),
+        ({"info": {}}, r'did not say whether the task is solved \(info\["success"\]\) at step 1 of task t1'),
+        ({"start": np.array([np.inf, 0.0])}, "an observation that is not finite at the reset to task t1"),
+    ],
+)
+def test_what_an_environment_does_wrong_is_named_with_step_and_task(wrong: Any, sentence: str) -> None:
+    environments = [LineEnvironment([]), Broken([], **wrong)]
+    with pytest.raises(ValueError, match=f"^the environment (gave )?{sentence}$"):
+        play(lines(0, 0), FixedPolicy(), environments=environments)
 
 
 def test_an_action_that_is_not_finite_names_the_task() -> None:
@@ -141,87 +269,54 @@ def test_an_action_that_is_not_finite_names_the_task() -> None:
         return actions
 
     with pytest.raises(ValueError, match="me gave an action that is not finite at step 0 of task t1"):
-        play(lines(3, 3), Player(broken), source="me")
+        play(lines(3, 3), FixedPolicy(broken))
 
 
 def test_actions_are_clipped() -> None:
-    [episode] = play(lines(3), Player(lambda rows: np.full((len(rows), 3), 7.0)), noise=Noise(1.0))
-    assert np.abs(episode.trajectory.actions).max() <= 1.0
+    environments = [LineEnvironment([])]
+    [episode] = play(lines(3), FixedPolicy(lambda rows: np.full((len(rows), 3), 7.0)), environments=environments)
+    np.testing.assert_array_equal(episode.trajectory.actions, np.ones((8, 3)))
+    np.testing.assert_array_equal(environments[0].actions, np.ones((8, 3)))
 
 
-def test_without_an_expert_labels_are_nan_and_without_states_there_are_none() -> None:
+def test_without_asking_the_expert_labels_are_nan() -> None:
     tape: Tape = []
-    [episode] = play(lines(3), Player(), LineFamily(tape), ask_expert=False, keep_states=False)
-    assert np.isnan(episode.expert_actions).all() and episode.states.shape == (9, 0)
+    [episode] = play(lines(3), FixedPolicy(), LineFamily(tape), replace(TEN, ask_expert=False))
+    assert np.isnan(episode.expert_actions).all()
     assert {event for event, _ in tape} == {"reset", "goal", "step"}
 
 
-def test_noise_spares_the_gripper() -> None:
-    [noisy] = play(lines(0), Player(), noise=Noise(0.3))
-    assert noisy.trajectory.actions[:, :2].all() and not noisy.trajectory.actions[:, 2].any()
-    [all_of_it] = play(lines(0), Player(), noise=Noise(0.3, spare_last=False))
-    assert all_of_it.trajectory.actions.all()
+def test_the_expert_is_asked_once_a_step_however_often_it_is_needed() -> None:
+    tape: Tape = []
+    play(lines(0), Expert(), LineFamily(tape))
+    assert sum(event == "expert" for event, *_ in tape) == 10
 
 
-def test_each_row_may_have_its_own_noise() -> None:
-    quiet, noisy = play(lines(0, 0), Player(), noise=[Noise(), Noise(0.3)])
-    assert not quiet.trajectory.actions.any() and noisy.trajectory.actions[:, :2].all()
-    [alone] = play(lines(0), Player(), noise=[Noise()])
-    np.testing.assert_array_equal(alone.trajectory.actions, quiet.trajectory.actions)
-
-
-LOST = Trajectory(np.zeros((4, 2)), np.zeros((3, 3)), np.zeros(3), np.zeros(3, bool))
-
-
-def test_exploration_ends_with_the_first_success() -> None:
-    exploration = ExplorationConfig(trial_noise=0.1, retrial_noise=0.2)
-    lost, won = LOST, replace(LOST, successes=np.array([False, True, False]))
-    assert exploration.noise(0, Context()).scale == 0.1
-    assert exploration.noise(1, Context(won, (lost,))).scale == 0.2  # the demonstration's success is not one's own
-    assert exploration.noise(2, Context(None, (won, lost))).scale == 0.0
-    assert exploration.noise(2, Context(None, (won.with_outcome_masked(), lost))).scale == 0.2
-
-
-def test_noise_has_its_scale_and_its_correlation() -> None:
-    family = LineFamily()
-    family.spec = FamilySpec("line", SPEC.layout, 3, 2000, 2, True, 1.0)
-    [episode] = play(lines(0), Player(), family, noise=Noise(0.2, 0.9), ending=Ending(2000))
-    walk = episode.trajectory.actions[:, 0]
-    assert walk.std() == pytest.approx(0.2, rel=0.2)
-    assert np.corrcoef(walk[1:], walk[:-1])[0, 1] == pytest.approx(0.9, abs=0.05)
-
-
-def test_the_demonstrator_is_noisy_in_what_it_does_and_clean_in_its_label() -> None:
-    expert = Demonstrator(Noise(0.3, spare_last=False))
-    episodes = play(lines(0, 0, 0, 0), expert, noise=Noise(99.0))  # a demonstrator brings its own noise
-    spread = [np.abs(e.trajectory.actions - e.expert_actions).mean() for e in episodes]
-    assert all(0 < s < 0.6 for s in spread) and max(spread) > 2 * min(spread)  # each episode draws its own scale
-    assert all((e.expert_actions == 0.25).all() for e in episodes)
-    [clean] = play(lines(0), Demonstrator())
-    np.testing.assert_array_equal(clean.trajectory.actions, clean.expert_actions)
+# Whose randomness is whose.
 
 
 def test_a_row_depends_on_its_own_seed_and_on_nothing_else() -> None:
-    family = list(PROBE.values())[-1]
+    family = list(TOY.values())[-1]
     tasks, seeds = list(family.sample_tasks(5, 0, "train")), [11, 12, 13, 14, 15]
+    noisy, settings = Expert(NoiseConfig(0.4, varied=True)), RolloutSettings(24, ask_expert=True)
 
-    def of(rows: list[int]) -> Any:
-        chosen = [tasks[i] for i in rows]
-        return play(chosen, Demonstrator(Noise(0.4)), family, [seeds[i] for i in rows], ending=Ending(24))
+    def of(rows: list[int]) -> list[Episode]:
+        return play([tasks[i] for i in rows], noisy, family, settings, seeds=[seeds[i] for i in rows])
 
     together, alone, turned = of([0, 1, 2, 3, 4]), of([2]), of([4, 2, 0])
     assert same_episode(together[2], alone[0]) and same_episode(together[2], turned[1])
-    [other] = play([tasks[2]], Demonstrator(Noise(0.4)), family, [99], ending=Ending(24))
+    [other] = play([tasks[2]], noisy, family, settings, seeds=[99])
     assert not same_episode(other, alone[0])
 
 
 def test_an_environment_that_was_used_before_replays_the_same() -> None:
-    family = list(PROBE.values())[-1]
+    family = list(TOY.values())[-1]
     task, other = family.sample_tasks(2, 0, "train")
-    environment = [family.make_environment()]
+    environments = [family.make_environment()]
 
-    def of(which: Task) -> Any:
-        return roll_out(family, environment, [which], [5], Demonstrator(Noise(0.4)), ending=Ending(24))[0]
+    def of(which: Task) -> Episode:
+        noisy = Expert(NoiseConfig(0.4))
+        return play([which], noisy, family, RolloutSettings(24), seeds=[5], environments=environments)[0]
 
     first = of(task)
     of(other)
@@ -230,16 +325,12 @@ def test_an_environment_that_was_used_before_replays_the_same() -> None:
 
 def test_the_pool_keeps_one_family_at_a_time() -> None:
     tape: Tape = []
-    family, made = LineFamily(tape), []
-
-    def make(_: Any) -> LineEnvironment:
-        made.append(LineEnvironment(tape))
-        return made[-1]
-
-    pool = EnvironmentPool(make)
+    family, other = LineFamily(tape), LineFamily(tape, replace(SPEC, name="other"))
+    pool = EnvironmentPool()
     two = pool.take(family, 2)
-    assert pool.take(family, 3)[:2] == two and len(made) == 3 and len(pool.take(family, 1)) == 1
-    other = LineFamily(tape)
-    other.spec = FamilySpec("other", SPEC.layout, 3, 10, 2, True, 1.0)
-    pool.take(other, 1)
-    assert [event for event, _ in tape] == ["close"] * 3 and len(made) == 4
+    three = pool.take(family, 3)
+    assert three[:2] == two and len({id(environment) for environment in three}) == 3
+    assert pool.take(family, 1) == three[:1] and not tape
+    [new] = pool.take(other, 1)
+    assert [event for event, _ in tape] == ["close"] * 3 and new not in three
+    assert pool.take(line_family("line"), 1)[0] not in three

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import random
+import warnings
 
+import gym_notices.notices
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wtl.data.sampling import RaggedArray, TaskSampler, choose_indices
-from wtl.methods.quiet import learn2learn
+
+gym_notices.notices.notices.clear()  # learn2learn brings gym, which has much to say
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import learn2learn
 
 COUNTS = st.lists(st.integers(1, 12) | st.integers(1, 10_000), min_size=1, max_size=20)
 
 
 @given(COUNTS, st.integers(1, 5), st.integers(0, 2**32))
-def test_places_are_those_of_generator_choice_row_after_row(counts: list[int], n: int, seed: int) -> None:
+def test_indices_are_those_of_generator_choice_row_after_row(counts: list[int], n: int, seed: int) -> None:
     slow, fast = np.random.default_rng(seed), np.random.default_rng(seed)
     for _ in range(2):  # the second time starts in the middle of a 64-bit draw
         expected = [slow.choice(count, n, replace=count < n) for count in counts]

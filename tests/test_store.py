@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import episodes, make_episode, make_task, same_episode
 
+from wtl.core import files
 from wtl.core.episode import Episode
 from wtl.core.files import write_atomically
-from wtl.data import store as stores
 from wtl.data.store import EpisodeStore, StoreError, close_store, write_shard
 
 THREE = [make_episode(make_task(f"alpha/{i}"), steps=3 + i, seed=i) for i in range(3)]
+
+
+MANY = [[episode] for episode in THREE * 4]  # so many shards do not come out alike by chance
 
 
 def stored(directory: Path, shards: list[list[Episode]] | None = None) -> EpisodeStore:
@@ -50,7 +54,7 @@ def test_what_goes_in_comes_out(tmp_path_factory: pytest.TempPathFactory, shards
 
 
 def test_the_same_episodes_give_the_same_bytes(tmp_path: Path) -> None:
-    one, other = stored(tmp_path / "a"), stored(tmp_path / "b")
+    one, other = stored(tmp_path / "a", MANY), stored(tmp_path / "b", MANY)
     assert [p.read_bytes() for p in sorted(one.directory.iterdir())] == [
         p.read_bytes() for p in sorted(other.directory.iterdir())
     ]
@@ -106,7 +110,7 @@ def test_a_file_is_the_old_one_or_the_whole_new_one(tmp_path: Path, monkeypatch:
         raise KeyboardInterrupt  # with everything written and nothing on the disk yet
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stores.os, "fsync", die)
+        patch.setattr(files.os, "fsync", die)
         write_atomically(path, b"new, but never whole")
     assert path.read_bytes() == b"old"
     write_atomically(path, b"new")
@@ -119,7 +123,7 @@ def test_an_unfinished_shard_does_not_stand_under_its_name(tmp_path: Path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stores.os, "fsync", die)
+        patch.setattr(files.os, "fsync", die)
         write_shard(tmp_path, 0, THREE)
     assert not (tmp_path / "shard-00000.safetensors").exists()
     assert len(stored(tmp_path)) == 3  # what is left over is in nobody's way
@@ -131,4 +135,59 @@ def test_the_index_tells_what_produced_an_episode(tmp_path: Path) -> None:
         THREE[2].task, "demonstration", 0, 2, "test",
     )  # fmt: skip
     manifest = json.loads((tmp_path / "store.json").read_text())
-    assert manifest["version"] == 1 and len(manifest["shards"]) == 2
+    assert manifest["version"] == 2 and len(manifest["shards"]) == 2
+
+
+# Further arrays.
+
+
+def with_extras(seed: int, /, **extras: np.ndarray) -> Episode:
+    episode = make_episode(make_task(f"alpha/{seed}"), steps=3, seed=seed)
+    return replace(episode, trajectory=replace(episode.trajectory, extras=extras))
+
+
+def test_further_arrays_of_every_kind_come_back_bit_for_bit(tmp_path: Path) -> None:
+    """Each episode has others, of other shapes; the same name may even stand for another type."""
+    generator = np.random.default_rng(0)
+    kept = [
+        with_extras(
+            0, frames=generator.integers(0, 256, (4, 5, 5, 3)).astype(np.uint8), depth=generator.random((4, 2))
+        ),
+        with_extras(1),
+        with_extras(2, depth=np.float32([np.nan, -0.0]), frames=generator.integers(0, 256, (2, 3)).astype(np.uint8)),
+        with_extras(3, words=np.array([["pick", ""], ["it", "up é"]]), flags=np.array([True, False, True])),
+        with_extras(4, depth=np.arange(3), nothing=np.zeros((0, 4), np.int16), number=np.array(7, np.int8)),
+        with_extras(5, depth=generator.random((3, 2)).T, words=np.array("one sentence")),
+    ]
+    for back, episode in zip(stored(tmp_path, [kept[:5], kept[5:]]), kept, strict=True):
+        assert same_episode(back, episode)
+
+
+def test_pictures_are_views_of_the_file(tmp_path: Path) -> None:
+    frames = stored(tmp_path, [[with_extras(0, frames=np.ones((4, 2, 2, 3), np.uint8))]]).episode(0).trajectory.extras
+    assert isinstance(owner(frames["frames"]), mmap.mmap)
+
+
+@pytest.mark.parametrize("array", [np.zeros(2, complex), np.array([{}]), np.array([b"bytes"])])
+def test_a_type_that_cannot_be_stored_is_refused(tmp_path: Path, array: np.ndarray) -> None:
+    with pytest.raises(StoreError, match=r"^extra array 'odd' is of type .*, which a store cannot hold; use float16, "):
+        write_shard(tmp_path, 0, [with_extras(0, odd=array)])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("version", [1, 3, None])
+def test_a_store_of_another_version_is_refused(tmp_path: Path, version: int | None) -> None:
+    manifest = stored(tmp_path).directory / "store.json"
+    content = json.loads(manifest.read_text())
+    content = content | {"version": version} if version else {"shards": content["shards"]}
+    manifest.write_text(json.dumps(content))
+    sentence = f"is an episode store of version {version}, and this program reads version 2; collect it again"
+    with pytest.raises(StoreError, match=sentence):
+        EpisodeStore(tmp_path)
+
+
+def test_a_shard_with_a_type_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    path = stored(tmp_path).directory / "shard-00000.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"dtype":"F32"', b'"dtype":"Q32"'))
+    with pytest.raises(StoreError, match=r"shard-00000.safetensors holds \w+ of type Q32, which this program cannot"):
+        EpisodeStore(tmp_path, verify=False)

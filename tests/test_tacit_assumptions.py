@@ -16,63 +16,49 @@ from omegaconf import OmegaConf
 from safetensors.numpy import save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
-from wtl.methods.quiet import learn2learn
 
 from tasks.metaworld.family import MetaWorldFamily
+from wtl.methods.mil import _maml
 
-# learn2learn: tasks are drawn from Python's global generator, so seeding it makes a draw repeatable.
-
-
-class Pairs(torch.utils.data.Dataset):
-    """Twelve samples of three classes, four of each."""
-
-    def __len__(self) -> int:
-        return 12
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        return index, index % 3
+# learn2learn: what meta-imitation learning takes from it.
 
 
-def taskset(ways: int, shots: int) -> Any:
-    dataset = learn2learn.data.MetaDataset(Pairs())
-    transforms = [
-        learn2learn.data.transforms.NWays(dataset, ways),
-        learn2learn.data.transforms.KShots(dataset, shots, replacement=True),
-        learn2learn.data.transforms.LoadData(dataset),
-    ]
-    return learn2learn.data.Taskset(dataset, transforms, num_tasks=-1, task_collate=list)
+def quadratic(first_order: bool) -> tuple[torch.nn.Linear, Any]:
+    """A single weight of 2, and MAML around it with a rate of 0.25."""
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(network.weight, 2.0)
+    return network, _maml(network, 0.25, first_order)
 
 
-def drawn(tasks: Any, seed: int) -> list[tuple[int, int]]:
-    random.seed(seed)
-    return tasks.sample()
+def squared(learner: Any) -> torch.Tensor:
+    return learner(torch.ones(1, 1)).square().sum()
 
 
-def test_a_way_is_a_class_and_a_shot_is_a_sample_of_it() -> None:
-    for seed in range(5):
-        samples = drawn(taskset(2, 3), seed)
-        classes = [label for _, label in samples]
-        assert len(samples) == 6 and sorted(map(classes.count, set(classes))) == [3, 3]  # ways without replacement
+def test_a_clone_adapts_by_gradient_descent_and_leaves_its_origin_alone() -> None:
+    network, maml = quadratic(first_order=False)
+    learner = maml.clone()
+    learner.adapt(squared(learner))  # the slope of w ** 2 is 2 w
+    (adapted,) = (weight for _, weight in learner.module.named_parameters())
+    assert adapted.item() == 1.0 and network.weight.item() == 2.0
+    assert [name for name, _ in learner.module.named_parameters()] == ["weight"]
 
 
-def test_shots_are_drawn_with_replacement() -> None:
-    samples = drawn(taskset(3, 10), 0)
-    assert len(samples) == 30 and len(set(samples)) <= 12
+def test_gradients_go_through_the_adaptation_unless_first_order_is_asked_for() -> None:
+    """After a step w becomes w (1 - 0.5), so the loss is w ** 2 / 4: its slope at 2 is 1; without second derivatives
+    it is that at the adapted weight, 2."""
+    for first_order, slope in ((False, 1.0), (True, 2.0)):
+        network, maml = quadratic(first_order)
+        learner = maml.clone()
+        learner.adapt(squared(learner))
+        squared(learner).backward()
+        assert network.weight.grad is not None and network.weight.grad.item() == slope
 
 
-def test_only_pythons_generator_is_drawn_from() -> None:
-    tasks = taskset(2, 3)
-    assert drawn(tasks, 1) == drawn(tasks, 1) == drawn(taskset(2, 3), 1)
-    assert len({tuple(drawn(tasks, seed)) for seed in range(8)}) > 1
-    before = np.random.get_state()[1].tolist(), torch.get_rng_state()
-    drawn(tasks, 3)
-    assert np.random.get_state()[1].tolist() == before[0] and torch.equal(torch.get_rng_state(), before[1])
-
-
-def test_every_call_draws_a_new_task() -> None:
-    tasks = taskset(2, 3)
-    random.seed(0)
-    assert len({tuple(tasks.sample()) for _ in range(8)}) > 4  # nothing is remembered where num_tasks is -1
+def test_importing_learn2learn_draws_no_random_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    before = np.random.get_state()[1].tolist(), torch.get_rng_state(), random.getstate()
+    quadratic(first_order=False)
+    assert np.random.get_state()[1].tolist() == before[0] and random.getstate() == before[2]
+    assert capsys.readouterr() == ("", "")  # gym would print a page
 
 
 # safetensors: the layout that `wtl.data.store` maps into memory.

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from players import make_attempt
 
 from tasks import make_distribution
 from tasks.toy import CANDIDATES, COLOURS, ToyEnvironment, ToyFamily
 from wtl.core.task import Task
-from wtl.play.rollout import Demonstrator, Ending, Noise, roll_out
+from wtl.play.noise import Expert, NoiseConfig
+from wtl.play.policy import StepBatch
+from wtl.play.rollout import RolloutSettings
+from wtl.play.rollout import play as play_it
 
 FAMILIES = [ToyFamily(name) for name in COLOURS]
 GOLDEN = [
@@ -22,16 +26,15 @@ GOLDEN = [
 families = pytest.mark.parametrize("family", FAMILIES, ids=list(COLOURS))
 
 
-def play(family: ToyFamily, tasks: Any, actor: Any) -> Any:
-    environments = [family.make_environment() for _ in tasks]
-    return roll_out(family, environments, tasks, range(len(tasks)), actor, ending=Ending(24, 0))
+def play(family: ToyFamily, tasks: Any, player: Any) -> Any:
+    return play_it(make_attempt(family, tasks), player, RolloutSettings(24, 0))
 
 
 @families
 def test_the_expert_solves_every_task(family: ToyFamily) -> None:
     tasks = family.sample_tasks(30, 0, "test")
-    for actor in (Demonstrator(), Demonstrator(Noise(0.3, spare_last=False))):
-        episodes = play(family, tasks, actor)
+    for expert in (Expert(), Expert(NoiseConfig(0.3, varied=True))):
+        episodes = play(family, tasks, expert)
         assert all(e.trajectory.success for e in episodes)
     spec = family.spec
     [first, *_] = episodes
@@ -41,13 +44,19 @@ def test_the_expert_solves_every_task(family: ToyFamily) -> None:
 
 
 class Walker:
-    """Goes to one of the visible candidates, whatever the goal."""
+    """A player and its policy that goes to one of the visible candidates, whatever the goal."""
+
+    source = "walker"
 
     def __init__(self, candidate: int) -> None:
         self.candidate = candidate
 
-    def act(self, observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        way = observations[:, 2 + 2 * self.candidate : 4 + 2 * self.candidate] - observations[:, :2]
+    def policy(self, attempt: Any) -> Walker:
+        return self
+
+    def act(self, step: StepBatch) -> np.ndarray:
+        seen = step.observations
+        way = seen[:, 2 + 2 * self.candidate : 4 + 2 * self.candidate] - seen[:, :2]
         return np.clip(way / 0.12, -1, 1)
 
 

@@ -1,4 +1,4 @@
-"""Collecting trials: who plays which round, on which tasks, and that the content is a function of the settings."""
+"""Collecting trials: who plays, on which tasks, how long, and that the content is a function of the settings."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ProbeRun
-from strategies import PROBE
+from players import Directions, make_directions
+from strategies import TOY, same_episode
 
+from tasks import make_distribution
 from wtl.compute.executor import LocalExecutor, SerialExecutor
+from wtl.core.task import TaskDistribution
+from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import EpisodeStore
-from wtl.methods.transfer.controller import FollowerConfig
-from wtl.play.attempts import ExplorationConfig
-from wtl.stages.trials import Operator, TrialsConfig, _Goals, collect_trials
+from wtl.methods.transfer.config import TransferConfig
+from wtl.methods.transfer.misled import make_misled
+from wtl.play.policy import Attempt, FromContext, Policy, StepBatch
+from wtl.play.protocol import ProtocolConfig
+from wtl.stages.demonstrations import DemonstrationsConfig, DemonstrationStage
+from wtl.stages.trials import TrialsConfig, TrialStage
+
+SMALL = make_distribution("toy", seed=1, goals_per_family=8, validation_goals_per_family=2, test_goals_per_family=1)
+CONFIG = TrialsConfig(later_round_tasks=8, attempts=1, horizons_steps=(5, 7), unit_episodes=4)
+PROTOCOL = ProtocolConfig(24, after_success_steps=2)
 
 
-def silent(*_: int) -> None:
+def silent(*_: Any) -> None:
     """No progress bar."""
 
 
@@ -26,109 +36,171 @@ def content(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-@pytest.fixture
-def operator(probe_run: ProbeRun) -> Operator:
-    return probe_run.plan.operator(2)
-
-
-TRIALS = TrialsConfig(later_round_tasks=8, attempts=1, horizons_steps=(5, 7), after_success_steps=2, unit_episodes=4)
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> DemonstrationStore:
+    directory = tmp_path_factory.mktemp("demonstrations")
+    config = DemonstrationsConfig(splits=("train", "validation"), unit_episodes=50)
+    DemonstrationStage(SMALL, config, "family", 0).collect(directory, SerialExecutor(), silent)
+    return DemonstrationStore(directory, "family")
 
 
 def trials(
-    probe_run: ProbeRun,
-    operator: Operator | FollowerConfig,
+    shown: DemonstrationStore,
     directory: Path,
-    round_number: int,
+    round_number: int = 0,
     executor: Any = None,
-    config: Any = TRIALS,
+    *,
+    config: TrialsConfig = CONFIG,
+    protocol: ProtocolConfig = PROTOCOL,
+    make_player: Any = make_directions,
+    distribution: TaskDistribution = SMALL,
     labelled: bool = True,
 ) -> EpisodeStore:
-    plan = probe_run.plan
-    collect_trials(
-        plan.distribution, config, ExplorationConfig(0.0, spare_last=False), "family",
-        EpisodeStore(plan.demos.directory), operator, round_number, 0, directory, executor or SerialExecutor(), silent,
-        labelled=labelled,
-    )  # fmt: skip
+    stage = TrialStage(distribution, config, protocol, shown, 0, round_number, round_number > 0, labelled)
+    stage.collect(make_player, directory, executor or SerialExecutor(), silent)
     return EpisodeStore(directory)
 
 
-def test_round_zero_plays_the_trial_policy_on_every_training_and_validation_task(
-    probe_run: ProbeRun, operator: Operator, tmp_path: Path
+def test_round_zero_plays_attempt_zero_on_every_training_and_validation_task(
+    shown: DemonstrationStore, tmp_path: Path
 ) -> None:
-    store = trials(probe_run, operator, tmp_path, 0)
-    tasks = probe_run.plan.distribution
-    assert sorted(r.task.name for r in store.records) == sorted(t.name for t in (*tasks.train, *tasks.validation))
+    store = trials(shown, tmp_path)
+    assert sorted(r.task.name for r in store.records) == sorted(t.name for t in (*SMALL.train, *SMALL.validation))
     assert {r.attempt for r in store.records} == {0} and {r.role for r in store.records} == {"trial"}
-    assert all(r.source.startswith("trial ") for r in store.records)
-    assert {r.steps for r in store.records if not r.success} == {5, 7}  # the horizons in turns
+    assert {r.source for r in store.records} == {"directions"}
     for episode in store:
         assert np.isfinite(episode.expert_actions).all()
+    assert all(np.isnan(e.expert_actions).all() for e in trials(shown, tmp_path / "bare", labelled=False))
 
 
-def test_a_follower_led_astray_goes_to_the_goals_of_other_tasks(probe_run: ProbeRun, tmp_path: Path) -> None:
-    config = replace(TRIALS, horizons_steps=(24,), after_success_steps=None, per_task=2)
-    store = trials(probe_run, FollowerConfig(), tmp_path, 0, config=config, labelled=False)
-    plan = probe_run.plan
-    tasks = (*plan.distribution.train, *plan.distribution.validation)
+def test_each_session_shows_a_demonstration_of_another_task(shown: DemonstrationStore, tmp_path: Path) -> None:
+    attempts: list[Attempt] = []
+
+    class Watching(FromContext):
+        def policy(self, attempt: Attempt) -> Policy:
+            attempts.append(attempt)
+            return super().policy(attempt)
+
+    trials(shown, tmp_path, 1, make_player=lambda spec: Watching(Directions()))
+    for attempt in attempts:
+        for session, context in zip(attempt.sessions, attempt.contexts, strict=True):
+            [demonstration] = session.demonstrations
+            assert demonstration.task.parameters != session.task.parameters
+            assert context.demonstrations == session.context.demonstrations == (demonstration.trajectory,)
+            assert len(context.trials) == attempt.number
+    assert {attempt.number for attempt in attempts} == {0, 1}
+
+
+def test_later_rounds_play_attempts_in_a_row_on_other_tasks(shown: DemonstrationStore, tmp_path: Path) -> None:
+    names = {}
+    for number in (1, 2):
+        store = trials(shown, tmp_path / str(number), number)
+        played = {(r.task.name, r.attempt) for r in store.records}
+        assert {name for name, _ in played} == {name for name, attempt in played if attempt == 1}
+        names[number] = {name for name, _ in played if "/train/" in name}
+        families = [name.split("/")[0] for name in names[number]]
+        assert len(names[number]) == 8
+        assert {families.count(f) for f in TOY} == {8 // len(TOY)}  # each family its share
+    assert not names[1] & names[2]
+
+
+# How long.
+
+
+def test_a_horizon_comes_from_the_sessions_seed_and_not_from_how_work_is_cut(
+    shown: DemonstrationStore, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, per_task=2)
+    stores = [trials(shown, tmp_path / str(size), config=replace(config, unit_episodes=size)) for size in (1, 3, 50)]
+    assert len({len(list(store.directory.glob("shard-*"))) for store in stores}) == 3
+    for one, *others in zip(*stores, strict=True):
+        assert all(same_episode(one, other) for other in others)
+    by_task: dict[str, list[int]] = {}
+    for record in stores[0].records:
+        if not record.success:
+            by_task.setdefault(record.task.name, []).append(record.steps)
+    assert {steps for found in by_task.values() for steps in found} == {5, 7}  # all of them are met
+    assert any(len(set(found)) == 2 for found in by_task.values())  # each session draws its own
+
+
+def test_trials_end_as_the_protocol_says(shown: DemonstrationStore, tmp_path: Path) -> None:
+    config = replace(CONFIG, horizons_steps=(24,), per_task=6)
+    for after in (0, 3, None):
+        protocol = ProtocolConfig(24, after_success_steps=after)
+        won = [e.trajectory for e in trials(shown, tmp_path / str(after), config=config, protocol=protocol)
+               if e.trajectory.success]  # fmt: skip
+        assert won
+        for t in won:
+            first = int(t.successes.argmax())
+            assert len(t) == (24 if after is None else min(24, first + 1 + after))
+
+
+class Remembering:
+    """A player and its policy that stands still and keeps what it sees."""
+
+    source = "remembering"
+
+    def __init__(self) -> None:
+        self.steps: list[StepBatch] = []
+
+    def policy(self, attempt: Attempt) -> Policy:
+        return self
+
+    def act(self, step: StepBatch) -> np.ndarray:
+        self.steps.append(step)
+        return np.zeros((len(step.rows), 2))
+
+
+def test_feedback_is_that_of_the_protocol(shown: DemonstrationStore, tmp_path: Path) -> None:
+    for feedback in ("end", "step"):
+        player = Remembering()
+        protocol = replace(PROTOCOL, feedback=feedback)  # type: ignore[arg-type]
+        trials(shown, tmp_path / feedback, make_player=lambda spec, player=player: player, protocol=protocol)
+        unknown = [np.isnan(step.previous_rewards).all() for step in player.steps if step.number]
+        assert all(unknown) if feedback == "end" else not any(unknown)
+
+
+# Whoever does the work, and however often it is cut.
+
+
+def test_trials_do_not_depend_on_the_workers(shown: DemonstrationStore, tmp_path: Path) -> None:
+    trials(shown, tmp_path / "serial", 1)
+    executor = LocalExecutor(2)
+    trials(shown, tmp_path / "two", 1, executor)
+    executor.close()
+    assert content(tmp_path / "serial") == content(tmp_path / "two")
+
+
+def test_trials_that_were_lost_are_the_same_again(shown: DemonstrationStore, tmp_path: Path) -> None:
+    trials(shown, tmp_path, 1)
+    before = content(tmp_path)
+    (tmp_path / "shard-00002.safetensors").unlink()
+    trials(shown, tmp_path, 1)
+    assert content(tmp_path) == before
+
+
+# A player that sees the task: the door is open to it in collection.
+
+
+def test_a_player_that_is_misled_goes_to_the_goals_of_other_tasks(shown: DemonstrationStore, tmp_path: Path) -> None:
+    config = replace(CONFIG, horizons_steps=(24,), per_task=2)
+    player = make_misled(TransferConfig(), SMALL, shown.episodes)
+    store = trials(
+        shown, tmp_path, config=config, protocol=ProtocolConfig(24, None), make_player=lambda spec: player,
+        labelled=False,
+    )  # fmt: skip
+    tasks = (*SMALL.train, *SMALL.validation)
     assert len(store) == 2 * len(tasks)
-    goals = {e.task.name: e.goal for e in EpisodeStore(plan.demos.directory)}
+    goals = {e.task.name: e.goal for e in shown.episodes}
     to_others, to_own, missed = [], [], []
     for episode in store:
-        assert episode.source == "follower led astray" and episode.attempt == 0 and episode.role == "trial"
+        assert episode.source == "misled transfer" and episode.attempt == 0 and episode.role == "trial"
         assert np.isnan(episode.expert_actions).all()
         np.testing.assert_array_equal(episode.goal, goals[episode.task.name])
         path = episode.trajectory.observations[:, :2]
-        others = [g for name, g in goals.items() if name.startswith(episode.task.family) and "/test/" not in name]
+        others = [g for name, g in goals.items() if name.startswith(episode.task.family)]
         others = [g for g in others if not np.array_equal(g, episode.goal)]
         to_others.append(min(np.linalg.norm(path - other, axis=1).min() for other in others))
         to_own.append(np.linalg.norm(path - episode.goal, axis=1).min())
         missed.append(not episode.trajectory.success)
     assert np.median(to_others) < 0.25 < np.median(to_own) and np.mean(missed) > 0.9
-
-
-def test_later_rounds_play_attempts_in_a_row_on_other_tasks(
-    probe_run: ProbeRun, operator: Operator, tmp_path: Path
-) -> None:
-    names = {}
-    for number in (1, 2):
-        store = trials(probe_run, operator, tmp_path / str(number), number)
-        played = {(r.task.name, r.attempt): r.source for r in store.records}
-        for (_, attempt), source in played.items():
-            assert source.startswith("retrial " if attempt else "trial ")
-        assert {name for name, _ in played} == {name for name, attempt in played if attempt == 1}
-        names[number] = {name for name, _ in played if "/train/" in name}
-        families = [name.split("/")[0] for name in names[number]]
-        assert len(names[number]) == 8 and {families.count(f) for f in PROBE} == {
-            8 // len(PROBE)
-        }  # each family its share
-    assert not names[1] & names[2]
-
-
-@pytest.mark.slow  # each worker imports torch
-def test_trials_do_not_depend_on_the_workers(probe_run: ProbeRun, operator: Operator, tmp_path: Path) -> None:
-    trials(probe_run, operator, tmp_path / "serial", 1)
-    executor = LocalExecutor(2)
-    trials(probe_run, operator, tmp_path / "two", 1, executor)
-    executor.close()
-    assert content(tmp_path / "serial") == content(tmp_path / "two")
-
-
-def test_trials_that_were_lost_are_the_same_again(probe_run: ProbeRun, operator: Operator, tmp_path: Path) -> None:
-    trials(probe_run, operator, tmp_path, 1)
-    before = content(tmp_path)
-    (tmp_path / "shard-00002.safetensors").unlink()
-    trials(probe_run, operator, tmp_path, 1)
-    assert content(tmp_path) == before
-
-
-def test_a_follower_is_not_led_astray_to_a_tasks_own_goal(probe_run: ProbeRun) -> None:
-    store = EpisodeStore(probe_run.plan.demos.directory)
-    goals = _Goals(store, near=0.3)
-    shown, *others = [e for e in store if e.task.split == "train"]
-    missed = []
-    for episode in others:
-        led_to = goals.elsewhere(episode.task, shown, seed=3, count=50) + shown.goal
-        missed.append(np.linalg.norm(led_to - episode.goal, axis=1).min())
-    assert min(missed) > 0.3
-    everywhere = _Goals(store, near=100.0)  # where all goals are near, one of them must do
-    assert everywhere.elsewhere(others[0].task, shown, seed=3).shape == (16, 2)

@@ -15,7 +15,7 @@ for seed in 1 2; do
 done
 .venv/bin/wtl report runs/ml10 runs/ml10-1 runs/ml10-2 --markdown
 
-# The same without procedural families.
+# The same without procedurally generated families.
 .venv/bin/wtl run ml10 tasks.procedural_families=0 trials.first_round_tasks=null "evaluation.methods=[]" directory=runs/ml10-without
 cp runs/ml10-without/evaluation/episodes.csv $here/without.csv
 

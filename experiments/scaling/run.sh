@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 make setup
-lean="evaluation.controls=[] evaluation.baselines=[]"
+lean="evaluation.controls=[] evaluation.methods=[]"
 runs="runs/ml45 runs/ml45-1 runs/ml45-2"
 for seed in ${SEEDS:-0}; do
     for count in 5 10 20; do
@@ -18,14 +18,16 @@ for seed in ${SEEDS:-0}; do
     own=""
     if [ "$seed" != 0 ]; then
         from="runs/ml45-$seed"
-        own="own_demonstrations=runs/ml45/demos"
+        own="demonstrations.own=runs/ml45/demonstrations"
     fi
     for width in 12 24 96; do
         directory="runs/scaling/width-$width-$seed"
-        mkdir -p "$directory"
-        cp -r "$from/demos" "$from/trials-0" "$directory/"
+        # The first trials are those of the misled controller: they do not depend on the scorer.
+        mkdir -p "$directory/trajectory_transfer"
+        cp -r "$from/demonstrations" "$directory/"
+        cp -r "$from/trajectory_transfer/trials-0" "$directory/trajectory_transfer/"
         # shellcheck disable=SC2086
-        .venv/bin/wtl run ml45 $lean seed="$seed" $own "following.shift.width=$width" "directory=$directory"
+        .venv/bin/wtl run ml45 $lean seed="$seed" $own "methods.trajectory_transfer.scorer.width=$width" "directory=$directory"
         runs="$runs $directory"
     done
 done

@@ -19,10 +19,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasks.metaworld.splits import ML45_TEST, ML45_TRAIN
-from wtl.analysis.report import load_run, point
-from wtl.analysis.results import by_attempt, main_rows
+from wtl.analysis.episodes import main_rows, success_rates
+from wtl.analysis.report import load_run
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
+from wtl.methods.checkpoint import load_networks, read_checkpoint
 
 HERE = Path(__file__).parent
 COLUMNS = ("run", "families", "parameters", "seed", "attempt", "n", "successes", "low", "high")
@@ -36,19 +37,20 @@ def subset(count: int, seed: int) -> str:
 
 def points(run: Path) -> list[dict[str, object]]:
     """One row an attempt."""
-    from wtl.methods import load_policy
-
-    plan = Plan(load_config(str(run), []))
-    policy = load_policy(plan.operator(plan.config.retrial.rounds).trial)
+    plan = Plan(load_config(str(run), [f"directory={run}"]))
+    directory = plan.checkpoint(plan.main)
+    assert directory is not None, f"{run} trains nothing"
+    networks = load_networks(read_checkpoint(directory, plan.main.spec), plan.main.spec)
     about = {
         "run": run.name,
         "families": sum(
             not name.startswith("procedural-") for name in {task.family for task in plan.distribution.train}
         ),
-        "parameters": sum(p.numel() for p in policy.network.parameters()),  # type: ignore[attr-defined]
+        "parameters": sum(p.numel() for network in networks.values() for p in network.parameters()),
         "seed": plan.config.seed,
     }
-    return [about | point(attempt, rows) for attempt, rows in by_attempt(main_rows(load_run(run).rows)).items()]
+    rates = success_rates(main_rows(load_run(run).rows))
+    return [about | row for row in rates.round({"low": 4, "high": 4}).to_dict("records")]
 
 
 def draw(axes: Axes, rows: list[dict[str, str]], by: str) -> None:

@@ -21,10 +21,10 @@ from figure import draw_speeds
 from learning import measure_acting, measure_training
 from memory import measure_memory
 from results import Measurement, measurement_tables, ratios, stepping_table, write_measurements, write_speeds
-from system import distribution_of, first_round, quick_config
+from system import distribution_of, quick_config
 
 from tasks.metaworld import splits
-from wtl.analysis.report import Table, print_tables
+from wtl.analysis.tables import Table, print_tables
 
 SECTIONS = ("stepping", "collection", "training", "acting", "memory")
 _QUICK_FAMILIES = ("reach-v3", "push-v3", "drawer-close-v3", "peg-insert-side-v3")
@@ -65,12 +65,12 @@ def measure(section: str, family: str, effort: Effort) -> list[Measurement]:
     config = quick_config(family)
     if section == "collection":
         distribution = distribution_of(config, tasks_needed(effort.collection))
-        return measure_collection(distribution, config.trial, effort.collection)
+        return measure_collection(distribution, config, effort.collection)
     distribution = distribution_of(config, 2)
     if section == "training":
-        return measure_training(first_round(config), distribution.spec, effort.tasks, effort.training_steps)
+        return measure_training(config, distribution.spec, effort.tasks, effort.training_steps)
     if section == "acting":
-        return measure_acting(first_round(config), distribution.spec, effort.environments, effort.acting_steps)
+        return measure_acting(config, distribution.families[family], effort.environments, effort.acting_steps)
     return measure_memory(distribution.families[family], distribution.train[0], effort.memory_environments)
 
 

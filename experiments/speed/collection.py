@@ -19,7 +19,7 @@ import numpy as np
 from results import Measurement
 from system import METHODS, Collector
 
-from wtl.app.config import PhaseConfig
+from wtl.app.config import RunConfig
 from wtl.compute.executor import Executor, LocalExecutor
 from wtl.core.task import Task, TaskDistribution, TaskFamily
 
@@ -76,14 +76,14 @@ def tasks_needed(size: CollectionSize) -> int:
     return len(METHODS) * len(size.horizons_steps) * size.episodes * size.rounds
 
 
-def measure_collection(distribution: TaskDistribution, phase: PhaseConfig, size: CollectionSize) -> list[Measurement]:
+def measure_collection(distribution: TaskDistribution, config: RunConfig, size: CollectionSize) -> list[Measurement]:
     """The result is the steps per second of two workers, of one family, and the ratios to bare stepping."""
     executor = LocalExecutor(WORKERS)
     rates: dict[str, list[float]] = {}
     bare: list[tuple[_Spent, ...]] = []
     try:
         with tempfile.TemporaryDirectory() as folder:
-            collector = Collector(distribution, phase, executor, Path(folder))
+            collector = Collector(distribution, config, executor, Path(folder))
             turns = [(m, h) for _ in range(size.rounds) for m in METHODS for h in size.horizons_steps]
             for number, (method, horizon) in enumerate(turns):
                 tasks = distribution.train[number * size.episodes : (number + 1) * size.episodes]

@@ -9,16 +9,16 @@ import numpy as np
 from results import Measurement
 from system import acting_parts, training_parts
 
-from wtl.app.config import PhaseConfig
-from wtl.core.task import FamilySpec
+from wtl.app.config import RunConfig
+from wtl.core.task import FamilySpec, TaskFamily
 
 
-def measure_training(phase: PhaseConfig, spec: FamilySpec, tasks: int, steps: int) -> list[Measurement]:
+def measure_training(config: RunConfig, spec: FamilySpec, tasks: int, steps: int) -> list[Measurement]:
     """The result is the steps per second of the whole loop, and what one step is made of; each is done `steps` times.
 
     `tasks` says whose episodes are in memory.
     """
-    with training_parts(phase, spec, tasks, steps) as parts:
+    with training_parts(config, spec, tasks, steps) as parts:
         fit = parts.pop("fit")
         s = _alternating(parts, steps)
         moments: list[float] = []
@@ -39,11 +39,11 @@ def measure_training(phase: PhaseConfig, spec: FamilySpec, tasks: int, steps: in
     ]
 
 
-def measure_acting(phase: PhaseConfig, spec: FamilySpec, environments: Sequence[int], steps: int) -> list[Measurement]:
+def measure_acting(config: RunConfig, family: TaskFamily, environments: Sequence[int], steps: int) -> list[Measurement]:
     """The result is the milliseconds of one control step of so many environments, and of the first of an episode."""
     found = []
     for count in environments:
-        seconds = _alternating(acting_parts(phase, spec, count), steps)
+        seconds = _alternating(acting_parts(config, family, count), steps)
         found += [Measurement("acting", f"{name}, {count} environments", 1000 * s, "ms") for name, s in seconds.items()]
     return found
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wtl.analysis.report import Table
+from wtl.analysis.tables import Table
 from wtl.core.files import write_atomically
 
 STEPPING_COLUMNS = ("family", "stock", "fast", "envpool")

@@ -26,7 +26,7 @@ from wtl.stages.evaluate import EvaluationConfig
 from wtl.stages.trials import TrialsConfig
 
 PACKAGE = Path(__file__).parents[1]
-PRESETS = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
+PRESETS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
 """Inside the package where it was installed from a wheel, beside it in a checkout."""
 PRETRAINED = PACKAGE / "pretrained"
 
@@ -121,10 +121,14 @@ class RunConfig:
     """The simulator's camera, a sketch, or the camera where it works."""
 
     def __post_init__(self) -> None:
-        for name in (self.method, *self.evaluation.methods):
-            spec = find_method(name)
-            if not self.checkpoint or name != self.method:
-                spec.phases(self.settings_of(name), self.regime)  # a mistake shows before anything is written
+        """Find mistakes before anything is written."""
+        spec = find_method(self.method)
+        if spec.missing:
+            raise ValueError(f"method {spec.name} needs {', '.join(spec.missing)}, which is not installed")
+        if not self.checkpoint:
+            spec.phases(self.settings_of(self.method), self.regime)
+        for name in self.evaluation.methods:
+            find_method(name)
 
     def settings_of(self, name: str) -> Any:
         """Return the configuration of a method, its defaults where nothing is set."""

@@ -80,6 +80,8 @@ class Pipeline:
         steps = self.steps()
         if only and only not in [step.name for step in steps]:
             raise ValueError(f"there is no stage {only!r}; the stages are {', '.join(step.name for step in steps)}")
+        for name, reason in self.plan.left_out.items():
+            self.console.print(f"{name} is left out: {reason}", style="yellow", markup=False)
         for step in steps:
             if not only or step.name == only:
                 step.run()

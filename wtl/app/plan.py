@@ -14,10 +14,10 @@ from typing import Any
 import tasks
 from wtl.app.config import RunConfig, checkpoint_directory, to_plain
 from wtl.app.stage import Stage
+from wtl.core.files import sha256_of
 from wtl.core.task import TaskDistribution
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import EpisodeStore
-from wtl.methods.checkpoint import read_checkpoint
 from wtl.methods.registry import PlayerRecipe, find_method
 from wtl.methods.spec import MethodSpec, Phase
 from wtl.stages.evaluate import Contestant, EvaluationStage
@@ -79,18 +79,23 @@ class Plan:
 
     @functools.cached_property
     def others(self) -> tuple[MethodPlan, ...]:
-        """The methods that are evaluated beside it, as far as they can be.
+        """The methods that are evaluated beside it, but for those that are left out (`left_out`)."""
+        asked = [address for address in self.config.evaluation.methods if address not in self.left_out]
+        return tuple(self._method(address) for address in asked if find_method(address) is not self.main.spec)
 
-        In regime `none` there is nothing to watch for those that need a demonstration; and beside a checkpoint
-        nothing is trained.
-        """
-        found = []
+    @functools.cached_property
+    def left_out(self) -> dict[str, str]:
+        """The methods of `evaluation.methods` that cannot be evaluated here, each with the reason."""
+        found = {}
         for address in self.config.evaluation.methods:
-            method = self._method(address)
-            watches = self.config.regime != "none" or method.spec.reads.demonstrations != "required"
-            if watches and not (self.config.checkpoint and method.phases) and method.spec is not self.main.spec:
-                found.append(method)
-        return tuple(found)
+            spec = find_method(address)
+            if spec.missing:
+                found[address] = f"it needs {', '.join(spec.missing)}, which is not installed"
+            elif self.config.regime == "none" and spec.reads.demonstrations == "required":
+                found[address] = "it needs a demonstration, and regime `none` shows none"
+            elif self.config.checkpoint and spec.network is not None:
+                found[address] = "it would have to be trained, and beside a checkpoint nothing is"
+        return found
 
     def _method(self, address: str, trained: bool = True) -> MethodPlan:
         spec, config = find_method(address), self.config.settings_of(address)
@@ -165,9 +170,11 @@ class Plan:
         settings |= {"evaluation": to_plain(c.evaluation), "seed": c.evaluation_seed}
         settings["methods"] = [method.spec.name for method in (self.main, *self.others)]
         if c.checkpoint:
-            settings["checkpoint"] = read_checkpoint(checkpoint_directory(c.checkpoint), self.main.spec).sha256
-        trained = [self.training(m, m.phases[-1]) for m in (self.main, *self.others) if m.phases]
-        untrained = {m.spec.name: to_plain(m.config) for m in self.others if not m.phases}
+            # Settings and weights: the checksum of the weights stands in the description.
+            settings["checkpoint"] = sha256_of(checkpoint_directory(c.checkpoint) / "method.json")
+        own = self.others if c.checkpoint else (self.main, *self.others)  # a checkpoint brings its own settings
+        trained = [self.training(m, m.phases[-1]) for m in own if m.phases]
+        untrained = {m.spec.name: to_plain(m.config) for m in own if not m.phases}
         return Stage(self.root / "evaluation", settings | untrained, trained or [self.demonstrations])
 
     def evaluation_stage(self) -> EvaluationStage:

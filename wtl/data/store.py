@@ -77,7 +77,8 @@ def write_shard(directory: Path, index: int, episodes: Sequence[Episode]) -> Pat
         records.append(asdict(_record(episode, extras)))
     arrays |= {key: np.concatenate(parts) for key, parts in pieces.items()}
     path = directory / f"shard-{index:05d}.safetensors"
-    write_atomically(path, save(arrays, metadata={"version": str(VERSION), "episodes": json.dumps(records)}))
+    # One entry and no more: safetensors writes several in an order of its own, another one each time.
+    write_atomically(path, save(arrays, metadata={"episodes": json.dumps(records)}))
     return path
 
 
@@ -135,6 +136,8 @@ def _open_shard(path: Path) -> tuple[dict[str, np.ndarray], list[EpisodeRecord]]
     for name, entry in header.items():
         if name == "__metadata__":
             continue
+        if entry["dtype"] not in _DTYPES:
+            raise StoreError(f"{path} holds {name} of type {entry['dtype']}, which this program cannot read")
         dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
         if 0 in shape:
             arrays[name] = np.zeros(shape, dtype)

@@ -19,7 +19,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import nn
 
 from wtl.core.files import write_atomically
 from wtl.core.task import FamilySpec
@@ -27,6 +27,7 @@ from wtl.methods.spec import MethodSpec, Networks
 from wtl.play.policy import Player
 
 VERSION = 1
+_AGAIN = "train or copy it again (in a run, delete the folder of its stage)"
 
 
 class CheckpointError(ValueError):
@@ -110,11 +111,13 @@ def _description(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"{directory} holds no trained method (method.json is missing); train it first")
     try:
         content: dict[str, Any] = json.loads(path.read_text())
-        version = content["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); delete {directory} and train again") from error
+        version, _ = content["version"], content["method"]
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); {_AGAIN}") from error
+    except KeyError as error:
+        raise CheckpointError(f"{path} cannot be read (it has no {error}); {_AGAIN}") from error
     if version != VERSION:
-        raise CheckpointError(f"{path} is of version {version}, and this program reads version {VERSION}; train again")
+        raise CheckpointError(f"{path} is of version {version}, and this program reads version {VERSION}; {_AGAIN}")
     return content
 
 
@@ -148,24 +151,18 @@ def load_networks(checkpoint: Checkpoint, spec: MethodSpec) -> dict[str, nn.Modu
             raise SafetensorError("its checksum is another one")
         tensors = load(content)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error}); delete {checkpoint.directory.parent} and train again"
-        ) from error
+        raise CheckpointError(f"{path} cannot be read ({error}); {_AGAIN}") from error
     assert spec.network is not None
     networks = {}
     for part in checkpoint.parts:
-        networks[part] = spec.network(checkpoint.config, checkpoint.family, part)
         own = {name.removeprefix(f"{part}/"): t for name, t in tensors.items() if name.startswith(f"{part}/")}
-        _fill(networks[part], own, checkpoint.directory)
+        try:
+            networks[part] = spec.network(checkpoint.config, checkpoint.family, part)
+            networks[part].load_state_dict(own)
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise CheckpointError(f"{checkpoint.directory} is a checkpoint of another model: {reason}") from error
     return networks
-
-
-def _fill(network: nn.Module, tensors: Mapping[str, Tensor], directory: Path) -> None:
-    try:
-        network.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f"{directory} is a checkpoint of another model: {reason}") from error
 
 
 def load_player(directory: Path, spec: MethodSpec) -> Player:

@@ -19,7 +19,7 @@ class ExpertConfig:
 
 
 def _player(config: ExpertConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
-    return Expert(NoiseConfig(config.noise))
+    return Expert(NoiseConfig(config.noise), source)
 
 
 SPEC = MethodSpec(

@@ -182,4 +182,5 @@ SPEC = MethodSpec(
     network=_network,
     learner=_learner,
     phases=_phases,
+    requires=("learn2learn",),
 )

@@ -30,10 +30,17 @@ GROUP = "wtl.methods"
 
 @functools.cache
 def known_methods() -> dict[str, MethodSpec]:
-    """Return all methods that have a name here, by name. Raises ValueError if two have the same one."""
+    """Return all methods that have a name here, by name.
+
+    Raises:
+        ValueError: two have the same name, or an installed package brings something that is no method.
+    """
     found = {spec.name: spec for spec in METHODS}
     for entry in importlib.metadata.entry_points(group=GROUP):
-        spec = _checked(entry.load(), entry.value)
+        try:
+            spec = _checked(entry.load(), entry.value)
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise ValueError(f"entry point {entry.value} cannot be loaded ({error}); mend or remove it") from error
         if spec.name in found:
             raise ValueError(f"entry point {entry.value} brings a method named {spec.name!r}, which is taken")
         found[spec.name] = spec
@@ -44,18 +51,27 @@ def find_method(name: str) -> MethodSpec:
     """Return the method of this name, or at this address (`package.module:SPEC`).
 
     Raises:
-        ValueError: there is none; the message lists those that there are.
+        ValueError: there is none, the message lists those that there are; or another method has the same name.
     """
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            return _checked(getattr(importlib.import_module(module), attribute), name)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"there is no method at {name!r} ({error}); expected package.module:SPEC") from error
     methods = known_methods()
+    if ":" in name:
+        spec = _at_address(name)
+        if methods.get(spec.name, spec) is not spec:  # settings and results go by names
+            raise ValueError(f"{name} is a method named {spec.name!r}, which is taken; give it another name")
+        return spec
     if name not in methods:
         raise ValueError(f"unknown method {name!r}; known are {', '.join(methods)}, or give package.module:SPEC")
     return methods[name]
+
+
+def _at_address(address: str) -> MethodSpec:
+    module, _, attribute = address.partition(":")
+    try:
+        if not module or module.startswith("."):
+            raise ImportError("the name of its module must be absolute")
+        return _checked(getattr(importlib.import_module(module), attribute), address)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ValueError(f"there is no method at {address!r} ({error}); expected package.module:SPEC") from error
 
 
 def _checked(spec: Any, where: str) -> MethodSpec:

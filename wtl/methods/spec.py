@@ -8,6 +8,7 @@ which data.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -102,5 +103,12 @@ class MethodSpec:
     """(configuration, regime) -> how it is trained; empty for a method that is not."""
     sources: tuple[ContextSource, ...] = ()
     """Who fills in what else its contexts hold; the phases name them again in their `Needs`."""
+    requires: tuple[str, ...] = ()
+    """Packages beyond those of `wtl` that it imports when it trains or plays."""
     headline: Callable[[Any], Mapping[str, str | int | float]] = field(default=lambda config: {})
     """Hyper-parameters worth a column in TensorBoard."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The packages that it requires and that are not installed."""
+        return tuple(name for name in self.requires if importlib.util.find_spec(name) is None)

@@ -77,7 +77,7 @@ class Expert:
     source: str = "demonstrator"
 
     def policy(self, attempt: Attempt) -> Policy:
-        """See `Player.policy`."""
+        """See `Player.policy`. The policy raises ValueError where the family has no expert."""
         clean = _ExpertPolicy(attempt)
         if not self.noise.scale:
             return clean
@@ -90,4 +90,10 @@ class _ExpertPolicy:
     attempt: Attempt
 
     def act(self, step: StepBatch) -> np.ndarray:
-        return self.attempt.expert.actions(step.number, step.rows)
+        actions = self.attempt.expert.actions(step.number, step.rows)
+        if np.isnan(actions).any():
+            raise ValueError(
+                f"{self.attempt.family.spec.name} has no expert that acts (its actions are NaN); bring demonstrations "
+                "of your own (`demonstrations.own`) and leave the method `expert` out"
+            )
+        return actions

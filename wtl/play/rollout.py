@@ -131,18 +131,20 @@ def _begin(attempt: Attempt, tasks: list[Task], settings: RolloutSettings) -> li
     for row, (task, seed) in enumerate(zip(tasks, attempt.seeds, strict=True)):
         environment = attempt.environments[row]
         observation, _ = environment.reset(seed=seed % 2**31, options={"task": task})
-        records.append(_Recorder(np.array(observation), family.goal(environment), int(horizons[row])))
+        if not np.isfinite(observation).all():
+            raise ValueError(f"the environment gave an observation that is not finite at the reset to task {task.name}")
+        records.append(_Recorder(np.array(observation), np.array(family.goal(environment)), int(horizons[row])))
     return records
 
 
 def _step(attempt: Attempt, row: int, action: np.ndarray, number: int) -> tuple[np.ndarray, float, bool, bool]:
-    observation, reward, terminated, truncated, info = attempt.environments[row].step(action)
+    # Copies both ways: an environment may work in what it is given and hand out the same array every time.
+    observation, reward, terminated, truncated, info = attempt.environments[row].step(action.copy())
     where = f"step {number} of task {attempt.sessions[row].task.name}"
     if not (np.isfinite(observation).all() and np.isfinite(float(reward))):
         raise ValueError(f"the environment gave an observation or a reward that is not finite at {where}")
     if "success" not in info:
         raise ValueError(f'the environment did not say whether the task is solved (info["success"]) at {where}')
-    # A copy: an environment may hand out the same array every time.
     return np.array(observation), float(reward), bool(info["success"]), bool(terminated or truncated)
 
 

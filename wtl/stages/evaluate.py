@@ -123,11 +123,14 @@ class EvaluationStage:
     def _groups(self, family: str) -> list[list[ControlEntry]]:
         """Return the entries of a family in groups of two or three that are one another's partners.
 
-        They are fixed here, before work is cut, so what a control shows does not depend on how it is cut.
+        They are fixed here, before work is cut, so what a control shows does not depend on how it is cut. The entries
+        of a family with one task have no partner, so the controls that need one are not played there.
         """
         tasks = self.distribution.split(self.config.split)
-        other = next((task for task in tasks if task.family != family), None)
-        stranger = self.demonstrations.choose(other, 1, self.seed) if other else ()
+        families = list(dict.fromkeys(task.family for task in tasks))
+        following = families[(families.index(family) + 1) % len(families)]
+        others = [task for task in tasks if task.family == following and following != family]
+        stranger = self.demonstrations.choose(others[0], 1, self.seed) if others else ()
         own = [
             ControlEntry(session, spare[0].trajectory if spare else None, stranger[0].trajectory if stranger else None)
             for session, spare in self._drawn()
@@ -142,11 +145,7 @@ class EvaluationStage:
     def evaluate(
         self, contestants: Sequence[Contestant], directory: Path, executor: Executor, progress: Progress
     ) -> int:
-        """Play every entry, write `entries.json`, `families.json` and `episodes.csv`; return the number of rows.
-
-        Raises:
-            ValueError: a control needs entries of two tasks in every family, and there is one only.
-        """
+        """Play every entry, write `entries.json`, `families.json` and `episodes.csv`; return the number of rows."""
         described = [
             {"task": s.task.name, "demonstration": s.demonstration_name, "seed": s.seed} for s in self.entries()
         ]

@@ -297,6 +297,7 @@ def _tensors(batch: Batch) -> dict[str, torch.Tensor]:
     for kind in ("demonstrations", "trials"):
         segments = getattr(batch.context, kind) if batch.context else None
         parts |= {f"{kind}.{name}": tensor for name, tensor in (vars(segments) if segments else {}).items()}
+    parts |= {f"windows.{name}": tensor for name, tensor in (vars(batch.windows) if batch.windows else {}).items()}
     return {name: value.cpu() for name, value in parts.items() if isinstance(value, torch.Tensor)}
 
 

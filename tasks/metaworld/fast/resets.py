@@ -22,7 +22,7 @@ CACHED_RESETS = 64
 
 @dataclass
 class RememberedReset:
-    """Everything ``reset`` leaves behind for one task."""
+    """It is everything that ``reset`` leaves behind for one task."""
 
     observation: np.ndarray
     """(39,) float64, what ``reset`` returns."""
@@ -58,7 +58,7 @@ class FastResets(SawyerXYZEnv):
         self._fast = Bound(self)
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """As ``SawyerXYZEnv.reset``; a task that was reset before is restored instead of simulated."""
+        """The result is that of ``SawyerXYZEnv.reset``; a task that was reset before is restored, not simulated."""
         if self._fast.data is not self.data:
             self._bind()
         if self.render_mode == "human" or not self._freeze_rand_vec or self._last_rand_vec is None:
@@ -78,7 +78,7 @@ class FastResets(SawyerXYZEnv):
         return known.observation.copy(), {}
 
     def _simulated_reset(self) -> RememberedReset:
-        """Reset as stock does, recording what changes.
+        """The result is what a reset, done as stock does it, changed.
 
         Stock calls ``reset_model`` twice. The first call's simulation is thrown away by ``mj_resetData``; what stays
         of it are body positions in the model, which depend on the task alone: so its simulation is skipped.
@@ -103,7 +103,7 @@ class FastResets(SawyerXYZEnv):
         return RememberedReset(observation, fast.state.copy(), [array.copy() for array in fast.arrays], attributes)
 
     def _reset_hand(self, steps: int = 50) -> None:
-        """As the family's own: ``steps`` times 5 frames of physics that bring the hand to its start.
+        """This does ``steps`` times 5 frames of physics that bring the hand to its start, as the family's own does.
 
         That is nine tenths of a first reset, and for many families the same for every task, because objects are placed
         afterwards. So the state before its last 5 frames is kept; these are simulated, and fill in all that is derived.
@@ -132,7 +132,7 @@ class FastResets(SawyerXYZEnv):
 
 
 def _owned(value: Any) -> Any:
-    """A copy of an array, except of a view into MuJoCo's memory, which has to stay one (door-lock's handle)."""
+    """The result is a copy of an array, but a view into MuJoCo's memory stays one (door-lock's handle)."""
     if isinstance(value, np.ndarray) and not _is_view_of_mujoco(value):
         return value.copy()
     return value

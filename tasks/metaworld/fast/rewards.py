@@ -1,4 +1,4 @@
-"""The families' own reward functions, run in a namespace of faster primitives.
+"""This module runs the families' own reward functions in a namespace of faster primitives.
 
 Meta-World's reward functions are small, but ``np.linalg.norm``, ``np.clip``, ``tolerance`` and named access cost tens
 of microseconds per step on three numbers. Instead of writing 50 functions anew, ``translated`` makes copies of them
@@ -32,7 +32,7 @@ _GAUSSIAN = float(np.sqrt(-2 * np.log(0.1)))
 
 
 def norm(x: Any, ord: int | None = None) -> Any:
-    """``np.linalg.norm`` of a float64 vector or scalar: the same dot product (BLAS) and square root."""
+    """The result is ``np.linalg.norm`` of a float64 vector or scalar: the same dot product (BLAS) and square root."""
     if type(x) is _ndarray:
         if x.dtype is _DOUBLE and (ord is None or ord == 2):
             return _float64(sqrt(x.dot(x)))
@@ -42,7 +42,7 @@ def norm(x: Any, ord: int | None = None) -> Any:
 
 
 def clip(a: Any, a_min: Any, a_max: Any, **options: Any) -> Any:
-    """``np.clip`` of a scalar."""
+    """The result is ``np.clip`` of a scalar."""
     if isinstance(a, (float, np.float32)) and not options:
         kind = type(a) if isinstance(a, np.floating) else _float64
         return kind(a_min) if a < a_min else kind(a_max) if a > a_max else kind(a)
@@ -56,7 +56,7 @@ def tolerance(
     sigmoid: Any = "gaussian",
     value_at_margin: float = 0.1,
 ) -> Any:
-    """``reward_utils.tolerance`` of a scalar; what it is not written for goes to the original."""
+    """The result is ``reward_utils.tolerance`` of a scalar; what it is not written for goes to the original."""
     if isinstance(x, float) and value_at_margin == 0.1:
         if sigmoid == "long_tail":
             return long_tail(float(x), bounds[0], bounds[1], float(margin))
@@ -66,7 +66,7 @@ def tolerance(
 
 
 def long_tail(x: float, lower: float, upper: float, margin: float, gaussian: bool = False) -> float:
-    """``tolerance`` with the sigmoid ``long_tail`` (or ``gaussian``) and 0.1 at the margin.
+    """The result is ``tolerance`` with the sigmoid ``long_tail`` (or ``gaussian``) and 0.1 at the margin.
 
     Raises:
         ValueError: ``lower > upper`` or a negative margin, as the original.
@@ -85,7 +85,7 @@ def long_tail(x: float, lower: float, upper: float, margin: float, gaussian: boo
 
 
 def hamacher_product(a: Any, b: Any) -> Any:
-    """``reward_utils.hamacher_product``."""
+    """The result is ``reward_utils.hamacher_product``, whose message it copies, mistake included."""
     if not ((0.0 <= a <= 1.0) and (0.0 <= b <= 1.0)):
         raise ValueError(f"a ({b}) and b ({b}) must range between 0 and 1")
     product = a * b
@@ -95,12 +95,12 @@ def hamacher_product(a: Any, b: Any) -> Any:
     return h_prod
 
 
-def caging_reward(
+def _caging_reward(
     env: Any, init: Any, action: Any, obj_pos: Any, obj_radius: float, pad_success_thresh: float,
     object_reach_radius: float, xz_thresh: float, desired_gripper_effort: float = 1.0,
     high_density: bool = False, medium_density: bool = False,
 ) -> Any:  # fmt: skip
-    """``SawyerXYZEnv._gripper_caging_reward`` on scalars; ``init`` is the object's position after the reset, (3,) m."""
+    """The result is ``SawyerXYZEnv._gripper_caging_reward``; ``init`` (3,) m is the object's position after a reset."""
     if high_density and medium_density:
         raise ValueError("Can only be either high_density or medium_density")
     fast = env._fast
@@ -131,15 +131,15 @@ def caging_reward(
 
 
 def _caging_of_object(self: Any, action: Any, obj_pos: Any, *args: Any, **kwargs: Any) -> Any:
-    return caging_reward(self, self.obj_init_pos, action, obj_pos, *args, **kwargs)
+    return _caging_reward(self, self.obj_init_pos, action, obj_pos, *args, **kwargs)
 
 
 def _caging_of_stick(self: Any, action: Any, obj_pos: Any, *args: Any, **kwargs: Any) -> Any:
-    return caging_reward(self, self.stick_init_pos, action, obj_pos, *args, **kwargs)
+    return _caging_reward(self, self.stick_init_pos, action, obj_pos, *args, **kwargs)
 
 
 def _caging_xz_and_pads(env: Any, obj_pos: Any, xz_thresh: float) -> tuple[float, list[tuple[float, float]]]:
-    """What the caging rewards below share: caging in the x-z plane; distance and margin of the right and left pad."""
+    """The result is caging in the x-z plane, then distance and margin of the right and the left pad."""
     fast = env._fast
     x, y, z = obj_pos.tolist()
     init_x, _, init_z = env.obj_init_pos.tolist()
@@ -154,7 +154,7 @@ def _caging_xz_and_pads(env: Any, obj_pos: Any, xz_thresh: float) -> tuple[float
 
 
 def _caging_in_two_widths(grip_margin: float, xz_thresh: float) -> Callable[..., float]:
-    """The caging reward of push-back, soccer, sweep and sweep-into, which differ in two lengths (m)."""
+    """The result is the caging reward of push-back, soccer, sweep and sweep-into, which differ in two lengths (m)."""
 
     def reward(self: Any, action: Any, obj_pos: Any, obj_radius: float, **unused: Any) -> float:
         caging_xz, pads = _caging_xz_and_pads(self, obj_pos, xz_thresh)
@@ -188,11 +188,11 @@ _CAGING: dict[str, Callable[..., Any]] = {
     "SawyerSweepIntoGoalEnvV3": _caging_in_two_widths(0.005, 0.01),
     "SawyerSweepEnvV3": _caging_in_two_widths(0.01, 0.005),
 }
-"""By the class whose ``_gripper_caging_reward`` it replaces."""
+"""The caging rewards, by the class whose ``_gripper_caging_reward`` each replaces."""
 
 
 def quaternion_by_kernel(matrix: Any) -> Any:
-    """``Rotation.from_matrix(matrix).as_quat()`` for one 3 x 3 matrix: (x, y, z, w), by scipy's compiled kernel.
+    """The result is ``Rotation.from_matrix(matrix).as_quat()`` for one 3 x 3 matrix, by scipy's compiled kernel.
 
     ``assume_valid`` skips the check that the matrix is orthogonal to 1e-12, which takes ten times as long as the
     conversion: MuJoCo makes every matrix from a quaternion it has just normalised, so it is orthogonal to 1e-15.
@@ -201,7 +201,7 @@ def quaternion_by_kernel(matrix: Any) -> Any:
 
 
 def quaternion_in_python(matrix: Any) -> list[float]:
-    """The kernel's arithmetic in its order, three times as fast because nothing is wrapped in memory views."""
+    """The result (x, y, z, w) follows the kernel's arithmetic, three times as fast without memory views."""
     a, b, c, d, e, f, g, h, i = matrix.ravel().tolist()
     trace = a + e + i
     if trace > a and trace > e and trace > i:
@@ -217,7 +217,7 @@ def quaternion_in_python(matrix: Any) -> list[float]:
 
 
 def _quaternion() -> Callable[[Any], Any]:
-    """The fast conversion where it gives the kernel's bits: a compiler may have fused the kernel's products."""
+    """The result is the fast conversion where it gives the kernel's bits: a compiler may have fused products there."""
     random = np.random.default_rng(0).normal(size=(300, 3, 3))
     matrices = np.linalg.qr(random)[0]
     matrices = matrices * np.linalg.det(matrices)[:, None, None].round()
@@ -226,25 +226,25 @@ def _quaternion() -> Callable[[Any], Any]:
 
 
 class FastRotation:
-    """Stand-in for ``scipy.spatial.transform.Rotation`` in ``from_matrix(m).as_quat()``."""
+    """It stands in for ``scipy.spatial.transform.Rotation`` in ``from_matrix(m).as_quat()``."""
 
     quaternion: Any
     _convert = staticmethod(_quaternion())
 
     @classmethod
     def from_matrix(cls, matrix: Any) -> FastRotation:
-        """The result belongs to one 3 x 3 rotation matrix."""
+        """The result converts one 3 x 3 rotation matrix."""
         rotation = cls()
         rotation.quaternion = cls._convert(matrix)
         return rotation
 
     def as_quat(self) -> Any:
-        """(x, y, z, w), an array or a list."""
+        """The result is (x, y, z, w), an array or a list."""
         return self.quaternion
 
 
 class NamedViews:
-    """Read-only stand-in for ``MjData`` with named access: every view is looked up once."""
+    """It is a read-only stand-in for ``MjData`` with named access: every view is looked up once."""
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self._bodies = {model.body(i).name: _views(data.body(i), "xpos xquat xmat") for i in range(model.nbody)}
@@ -283,7 +283,7 @@ _UNTRANSLATED = ("__init__", "reset_model", "_reset_hand", "_set_obj_xyz", "_get
 
 
 def translated(family: type, fast: type) -> dict[str, Any]:
-    """The functions of ``family`` that run at every step, as members for its fast subclass ``fast``.
+    """The result holds the functions of ``family`` that run at every step, as members for its fast subclass ``fast``.
 
     Only Meta-World's own functions: what a user's subclass overrides stays as the user wrote it.
     """
@@ -304,7 +304,7 @@ def translated(family: type, fast: type) -> dict[str, Any]:
 
 
 def _undecorated(function: FunctionType) -> FunctionType:
-    """The function inside ``assert_task_is_set``, a check that the fast ``step`` makes itself."""
+    """The result is the function inside ``assert_task_is_set``, a check that the fast ``step`` makes itself."""
     if function.__name__ == "inner" and function.__closure__ is not None:
         inner = function.__closure__[function.__code__.co_freevars.index("func")].cell_contents
         assert isinstance(inner, FunctionType)
@@ -313,7 +313,7 @@ def _undecorated(function: FunctionType) -> FunctionType:
 
 
 def _translate(function: Any, family: type, fast: type) -> FunctionType:
-    """``function`` with fast primitives for its globals, and ``_fast_data`` wherever it says ``data``."""
+    """The result is ``function`` with fast primitives as globals, and ``_fast_data`` wherever it says ``data``."""
     code = function.__code__
     code = code.replace(co_names=tuple("_fast_data" if name == "data" else name for name in code.co_names))
     names = {k: v for k, v in _PRIMITIVES.items() if k in function.__globals__}

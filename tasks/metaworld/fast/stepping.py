@@ -54,7 +54,7 @@ def _restore(family: type[SawyerXYZEnv], state: Any) -> SawyerXYZEnv:
 
 
 class FastEnv(FastResets):
-    """The methods every fast class shares, ahead of the family's own in the method resolution order."""
+    """These are the methods that step, ahead of the family's own in the method resolution order."""
 
     _family: type[SawyerXYZEnv]
 
@@ -65,13 +65,13 @@ class FastEnv(FastResets):
 
     @property
     def _fast_data(self) -> Any:
-        """What the family's translated functions see as ``self.data``: the named views, looked up once."""
+        """The named views, looked up once, are what translated functions see as ``self.data``."""
         return self._fast.named
 
     # ---- stepping -------------------------------------------------------------------------------------------
 
     def step(self, action: Any) -> Any:
-        """As ``SawyerXYZEnv.step``: (39,) float64 observation, reward, False, truncated, info."""
+        """The result is that of ``SawyerXYZEnv.step``: (39,) float64 observation, reward, False, truncated, info."""
         fast = self._fast
         if not self._set_task_called or self._did_see_sim_exception or self.curr_path_length >= self.max_path_length:
             fast.position = None
@@ -95,7 +95,7 @@ class FastEnv(FastResets):
         return observation.copy(), reward, False, truncated, info
 
     def set_xyz_action(self, action: Any) -> None:
-        """Move the mocap body by ``action``, (3,) in units of ``action_scale`` metres, within its bounds."""
+        """This moves the mocap body by ``action``, (3,) in units of ``action_scale`` metres, within its bounds."""
         fast = self._fast
         action = np.asarray(action)
         # The product keeps the action's own precision, as stock does: float32 actions move by float32 amounts.
@@ -118,7 +118,7 @@ class FastEnv(FastResets):
         fast.mocap_quat[:] = fast.quat
 
     def do_simulation(self, ctrl: Any, n_frames: int) -> None:
-        """Advance ``n_frames`` of 2.5 ms; without ``mj_rnePostConstraint``, whose results nobody reads."""
+        """This advances ``n_frames`` of 2.5 ms, without ``mj_rnePostConstraint``, whose results nobody reads."""
         fast = self._fast
         if not fast.skip_simulation:
             fast.ctrl[:] = ctrl
@@ -143,7 +143,7 @@ class FastEnv(FastResets):
         return self._fast.sites[site_name].copy()
 
     def _observe(self, observation: np.ndarray) -> None:
-        """Write hand, gripper and objects into the first 18 numbers of ``observation``, zeros before."""
+        """This writes hand, gripper and objects into the first 18 numbers of ``observation``, zeros before."""
         fast = self._fast
         observation[:3] = fast.hand
         apart = _subtract(fast.right_claw, fast.left_claw, fast.diff)
@@ -179,7 +179,7 @@ class FastEnv(FastResets):
         return self.touching_object(fast.main_geom)
 
     def touching_object(self, object_geom_id: int) -> bool:
-        """Whether both finger pads press on the geom, from MuJoCo's contact arrays."""
+        """The result says whether both finger pads press on the geom, read from MuJoCo's contact arrays."""
         data, fast = self.data, self._fast
         left: list[int] = []
         right: list[int] = []

@@ -96,9 +96,10 @@ class ImitationMethod:
         Raises:
             ValueError: the network that reads such contexts was not trained.
         """
-        contexts = [context.newest(self.config.retrial.network.max_trials) for context in contexts]
+        readable = [context.newest(self.config.retrial.network.max_trials) for context in contexts]
         with torch.inference_mode():
-            answer, acting = self._answer(contexts)
+            answer, acting = self._answer(readable)
+        # What has succeeded stays known, however many trials came after it.
         policy = MixturePolicy(acting, answer, seeds, [context.solved for context in contexts])
         scales = [self.config.exploration.scale(context) for context in contexts]
         return NoisyPolicy(policy, OrnsteinUhlenbeckNoise(scales, seeds, self.spec)) if any(scales) else policy

@@ -11,35 +11,38 @@ from typing import Any
 
 import numpy as np
 import pytest
-from strategies import PROBE, make_episode, make_task, same_episode
+from strategies import TOY, make_episode, make_task, same_episode
 
 from tasks import make_distribution
 from tasks.metaworld.family import MetaWorldFamily
 from wtl.compute.executor import Executor, LocalExecutor, SerialExecutor
-from wtl.core.task import TaskDistribution
+from wtl.core.episode import Episode
+from wtl.core.task import Regime, Task, TaskDistribution
+from wtl.data.demonstrations import DemonstrationSampler, DemonstrationStore, first_context
 from wtl.data.store import EpisodeStore, close_store, write_shard
-from wtl.stages import demonstrations as collect
-from wtl.stages.demonstrations import (
-    DemonstrationsConfig,
-    DemonstrationShelf,
-    collect_demonstrations,
-    demonstrate,
-)
+from wtl.stages import demonstrations as stage
+from wtl.stages.demonstrations import DemonstrationsConfig, DemonstrationStage, demonstrate
 
 SMALL = make_distribution("toy", seed=1, goals_per_family=3, validation_goals_per_family=1, test_goals_per_family=2)
-FIRST = next(iter(PROBE))
-CONFIG = DemonstrationsConfig(noise=0.5, spare_last=False, after_success_steps=2, unit_episodes=2)
+FIRST = next(iter(TOY))
+CONFIG = DemonstrationsConfig(noise=0.5, after_success_steps=2, unit_episodes=2)
 
 
-def silent(*_: int) -> None:
+def silent(*_: Any) -> None:
     """No progress bar."""
 
 
-def demos(directory: Path, executor: Executor | None = None, regime: Any = "family", **changes: Any) -> EpisodeStore:
-    arguments = {"config": CONFIG, "seed": 0, "progress": silent} | changes
-    collect_demonstrations(
-        SMALL, regime=regime, directory=directory, executor=executor or SerialExecutor(), **arguments
-    )
+def demos(
+    directory: Path,
+    executor: Executor | None = None,
+    regime: Regime = "family",
+    *,
+    config: DemonstrationsConfig = CONFIG,
+    seed: int = 0,
+    progress: Any = silent,
+    distribution: TaskDistribution = SMALL,
+) -> EpisodeStore:
+    DemonstrationStage(distribution, config, regime, seed).collect(directory, executor or SerialExecutor(), progress)
     return EpisodeStore(directory)
 
 
@@ -70,7 +73,7 @@ def test_a_worker_that_is_killed_leaves_no_trace_in_the_data(tmp_path: Path) -> 
     """kill -9 in the middle of a collection: its unit is done again, and the store is the one of an undisturbed run."""
     config, killed = replace(CONFIG, unit_episodes=1), []
 
-    def kill_one(done: int, _: int) -> None:
+    def kill_one(done: int, *_: Any) -> None:
         if done == 2 and not killed:
             killed.append(multiprocessing.active_children()[0].pid)
             os.kill(killed[0], signal.SIGKILL)
@@ -125,14 +128,14 @@ def test_failures_of_the_expert_are_done_again_with_less_noise(monkeypatch: pyte
     family = SMALL.families[FIRST]
     scales: list[float] = []
     played: list[list[str]] = []
-    roll_out = collect.roll_out
+    play = stage.play
 
-    def watched(family: Any, environments: Any, tasks: Any, seeds: Any, actor: Any, **rest: Any) -> Any:
-        scales.append(actor.noise.scale)
-        played.append([task.name for task in tasks])
-        return roll_out(family, environments, tasks, seeds, actor, **rest)
+    def watched(attempt: Any, player: Any, settings: Any) -> list[Episode]:
+        scales.append(player.noise.scale)
+        played.append([session.task.name for session in attempt.sessions])
+        return play(attempt, player, settings)
 
-    monkeypatch.setattr(collect, "roll_out", watched)
+    monkeypatch.setattr(stage, "play", watched)
     config = replace(CONFIG, noise=25.0, retries=4)  # a drunkard
     tasks = family.sample_tasks(12, 3, "train")
     episodes = demonstrate(family, tasks, config, 0)
@@ -165,7 +168,7 @@ def test_an_expert_that_solves_nothing_is_named(tmp_path: Path, monkeypatch: pyt
 def test_regime_goal_demonstrates_a_twin_of_every_task(tmp_path: Path) -> None:
     store = demos(tmp_path, regime="goal")
     names = {r.task.name for r in store.records}
-    assert len(names) == 2 * 6 * len(PROBE)
+    assert len(names) == 2 * 6 * len(TOY)
     assert all(name.endswith("/other-start") or f"{name}/other-start" in names for name in names)
 
 
@@ -174,40 +177,121 @@ def test_regime_goal_needs_a_second_start(tmp_path: Path) -> None:
     tasks = family.sample_tasks(2, 0, "validation")
     slide = TaskDistribution({family.name: family}, (), tasks, ())
     with pytest.raises(ValueError, match="plate-slide-v3 has a single start, so regime `goal` does not exist for it"):
-        collect_demonstrations(slide, CONFIG, "goal", 0, tmp_path / "x", SerialExecutor(), silent)
+        demos(tmp_path / "x", regime="goal", distribution=slide)
     assert not (tmp_path / "x").exists()
 
 
-# The shelf.
+def test_several_demonstrations_of_a_task_differ(tmp_path: Path) -> None:
+    store = demos(tmp_path, config=replace(CONFIG, per_task=2))
+    assert len(store) == 2 * len({r.task.name for r in store.records})
+    assert len({r.seed for r in store.records}) == len(store)
+    assert len({e.trajectory.actions.tobytes() for e in store}) == len(store)
 
 
-def test_the_shelf_never_gives_a_demonstration_of_the_task_itself(tmp_path: Path) -> None:
-    for regime in ("family", "goal"):
-        shelf = DemonstrationShelf(demos(tmp_path / regime, regime=regime), regime)  # type: ignore[arg-type]
+# Demonstrations of one's own.
+
+
+def test_own_demonstrations_are_taken_as_they_are(tmp_path: Path) -> None:
+    made = demos(tmp_path / "own")
+    taken = demos(tmp_path / "taken", config=replace(CONFIG, own=str(tmp_path / "own")))
+    assert content(tmp_path / "taken") == content(tmp_path / "own") and taken.digest == made.digest
+
+
+@pytest.mark.parametrize(
+    "episode, sentence",
+    [
+        (make_episode(make_task("a", FIRST), "trial"), f"episode 0 of .* is a trial of {FIRST}; not usable here"),
+        (make_episode(make_task("a", "chess")), "episode 0 of .* is a demonstration of chess; not usable here"),
+        (
+            make_episode(make_task("a", FIRST)),
+            "episode 0 of .* has 7 observation and 2 action numbers, expected 10 and",
+        ),
+    ],
+)
+def test_own_demonstrations_that_do_not_fit_are_refused(tmp_path: Path, episode: Episode, sentence: str) -> None:
+    write_shard(tmp_path / "own", 0, [episode])
+    close_store(tmp_path / "own", 1)
+    with pytest.raises(ValueError, match=sentence):
+        demos(tmp_path / "taken", config=replace(CONFIG, own=str(tmp_path / "own")))
+    assert not (tmp_path / "taken").exists()
+
+
+# Which demonstration may be shown.
+
+
+def test_a_demonstration_is_never_of_the_task_itself(tmp_path: Path) -> None:
+    regimes: tuple[Regime, ...] = ("family", "goal")
+    for regime in regimes:
+        demos(tmp_path / regime, regime=regime)
+        store = DemonstrationStore(tmp_path / regime, regime)
         for task in (*SMALL.train, *SMALL.test):
-            for episode in shelf.choose(task, 5, 0):
-                assert episode is not None and episode.task.parameters != task.parameters
+            found = store.choose(task, 5, 0)
+            assert found
+            for episode in found:
+                assert episode.task.parameters != task.parameters
                 assert (episode.task.family, episode.task.split) == (task.family, task.split)
                 if regime == "goal":
                     assert episode.task.goal_name == task.goal_name
 
 
-def test_the_shelf_gives_different_ones_and_the_same_for_a_seed(tmp_path: Path) -> None:
-    shelf = DemonstrationShelf(demos(tmp_path), "family")
+A, B = make_task("alpha/0"), make_task("alpha/1")
+A_AGAIN = replace(A, name="alpha/0/again")
+B_TWIN = make_task("alpha/1/other", goal_name=B.goal_name)
+OTHERS = (
+    make_task("alpha/2", split="test"),
+    make_task("beta/0", "beta"),
+    make_task("beta/1", "beta", goal_name=A.goal_name),
+)
+
+
+def shown_for(task: Task, regime: Regime) -> list[Task]:
+    tasks = [A, A_AGAIN, B, B_TWIN, *OTHERS]
+    return [tasks[i] for i in DemonstrationSampler(tasks, regime).candidates(task)]
+
+
+def test_the_same_task_under_another_name_is_not_shown() -> None:
+    """A task is its parameters: replaying them would solve it, whatever it is called."""
+    assert shown_for(A, "family") == shown_for(A_AGAIN, "family") == [B, B_TWIN]
+    assert shown_for(B, "family") == [A, A_AGAIN, B_TWIN]
+    sampler = DemonstrationSampler([A, A_AGAIN, B], "family")
+    assert {i for seed in range(20) for i in sampler.choose(A, 1, seed)} == {2}
+
+
+def test_regime_goal_shows_the_same_goal_of_the_same_family_and_split() -> None:
+    assert shown_for(B, "goal") == [B_TWIN] and shown_for(B_TWIN, "goal") == [B]
+    with pytest.raises(ValueError, match="no demonstration of another task for alpha/0 in regime `goal`"):
+        shown_for(A, "goal")  # itself under another name, and a goal of that name in another family
+
+
+def test_regime_none_shows_nothing() -> None:
+    assert shown_for(A, "none") == []
+    assert DemonstrationSampler([], "none").choose(A, 3, 0) == []
+
+
+def test_different_ones_are_chosen_and_the_same_for_a_seed(tmp_path: Path) -> None:
+    demos(tmp_path)
+    store = DemonstrationStore(tmp_path, "family")
     [task] = [t for t in SMALL.train if t.name == f"{FIRST}/train/0"]
 
     def names(count: int, seed: int) -> list[str]:
-        return [episode.task.name for episode in shelf.choose(task, count, seed) if episode]
+        return [episode.task.name for episode in store.choose(task, count, seed)]
 
     assert len(set(names(5, 0))) == 2  # as many as there are: three tasks, one of them this one
     assert names(2, 0) == names(2, 0) and len({names(1, seed)[0] for seed in range(20)}) == 2
 
 
-def test_an_empty_shelf(tmp_path: Path) -> None:
+def test_a_store_without_another_task_has_nothing_to_show(tmp_path: Path) -> None:
     task = make_task("alpha/0")
-    write_shard(tmp_path, 0, [make_episode(task)])
+    copy = replace(task, name="alpha/copy")
+    write_shard(tmp_path, 0, [make_episode(task), make_episode(copy)])
     close_store(tmp_path, 1)
-    shelf = DemonstrationShelf(EpisodeStore(tmp_path), "family")
-    with pytest.raises(ValueError, match="no demonstration for task alpha/0 in regime `family`"):
-        shelf.choose(task, 1, 0)
-    assert DemonstrationShelf(EpisodeStore(tmp_path), "none").choose(task, 2, 0) == [None, None]
+    with pytest.raises(ValueError, match="no demonstration of another task for alpha/0 in regime `family`"):
+        DemonstrationStore(tmp_path, "family").choose(task, 1, 0)
+    assert DemonstrationStore(tmp_path, "none").choose(task, 2, 0) == ()
+
+
+def test_the_first_context_holds_what_is_shown_and_nothing_else() -> None:
+    two = (make_episode(A), make_episode(B, seed=1))
+    context = first_context(two)
+    assert context.demonstrations == tuple(e.trajectory for e in two) and context.trials == ()
+    assert first_context(()).demonstration is None

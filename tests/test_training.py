@@ -13,14 +13,16 @@ import torch
 from strategies import PLANE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from wtl.compute.distributed import ALONE, Team
+from wtl.compute.distributed import SINGLE, ProcessGroup
+from wtl.core.episode import Context
 from wtl.core.task import FamilySpec
-from wtl.data.meta_batches import Batch, Segments
-from wtl.methods.cloning import Cloning, CloningConfig
-from wtl.methods.imitation.network import NetworkConfig
-from wtl.methods.imitation.policy import PolicyConfig
-from wtl.methods.imitation.trial import TrialPolicy
-from wtl.stages.train import TrainConfig, Training, choose_device
+from wtl.data.meta_batches import Batch, Windows
+from wtl.data.segments import ContextBatch, Segments
+from wtl.methods.imitation.network import ContextNetwork, NetworkConfig
+from wtl.methods.imitation.policy import ContextLearner
+from wtl.methods.learner import TrainConfig
+from wtl.methods.nn.mlp import MlpLearner, MlpNetwork
+from wtl.stages.training import Training, choose_device
 
 SPEC = FamilySpec("alpha", PLANE, 2, 10, 2, True, 1.0)
 CONFIG = TrainConfig(
@@ -30,7 +32,7 @@ CONFIG = TrainConfig(
 
 
 class Batches:
-    """Any step's batch is a function of the step; the expert walks from the hand to the second place."""
+    """Any step's batch is a function of the step; the expert walks from the hand to the second point."""
 
     def __init__(self, seed: int = 0, poisoned: int | None = None, poisoned_part: int = 0) -> None:
         self.seed, self.poisoned = seed, (poisoned, poisoned_part)
@@ -47,14 +49,12 @@ class Batches:
         labels = (seen[..., 2:4] - seen[..., 0:2]).clamp(-1, 1)
         frames = [draw(8, 1, 5, n) for n in (PLANE.size, 2)]
         numbers = [draw(8, 1, 5).abs() for _ in range(3)]
+        start, goal, demonstrated_goal = draw(8, PLANE.size), draw(8, 2), draw(8, 2)
         return Batch(
-            Segments(*frames, *numbers, torch.zeros(8, 1), True),
-            seen,
-            labels,
-            draw(8, PLANE.size),
-            draw(8, 2),
-            draw(8, 2),
-        )
+            context=ContextBatch(Segments(*frames, *numbers, torch.zeros(8, 1)), None), known=(Context(),) * 8,
+            observations_BQO=seen, expert_actions_BQA=labels, actions_BQA=labels,
+            returns_to_go_BQ=torch.zeros(8, 4), start_BO=start, goal_BG=goal, demonstrated_goal_BG=demonstrated_goal,
+        )  # fmt: skip
 
 
 def silent(*_: Any) -> None:
@@ -62,11 +62,11 @@ def silent(*_: Any) -> None:
 
 
 def training(
-    directory: Path, config: TrainConfig = CONFIG, seed: int = 3, learner: Any = None, team: Team = ALONE
+    directory: Path, config: TrainConfig = CONFIG, seed: int = 3, learner: Any = None, group: ProcessGroup = SINGLE
 ) -> Training:
     torch.manual_seed(5)
-    policy = TrialPolicy(PolicyConfig(NetworkConfig(16, 2, 1, 1, 2)), SPEC, frames=5)
-    return Training(learner or policy, config, directory, directory / "log", seed, team)
+    learner = learner or ContextLearner(ContextNetwork(NetworkConfig(16, 2, 1, 1, 2), SPEC), goal_loss_weight=1.0)
+    return Training(learner, config, directory, directory / "log", seed, group)
 
 
 def weights(made: Training) -> dict[str, torch.Tensor]:
@@ -148,9 +148,20 @@ def test_a_loss_that_is_not_finite_names_the_file_with_its_batch(tmp_path: Path)
     torch.testing.assert_close(
         content["tensors"]["observations_BQO"], Batches(poisoned=2)(2).observations_BQO, equal_nan=True
     )
-    assert {"labels_BQA", "goal_BG", "observations_BSFO", "masked_BS"} <= set(content["tensors"])
+    assert {"expert_actions_BQA", "goal_BG", "demonstrations.observations_BSFO", "demonstrations.masked_BS"} <= set(
+        content["tensors"]
+    )
     again = training(tmp_path)
     assert again.resume() and again.step == 2  # what came before the bad batch is kept
+
+
+def test_windows_of_a_bad_batch_are_written_out_too(tmp_path: Path) -> None:
+    windows = Windows(*(torch.full((8, 4, 3), float(i)) for i in range(6)))
+    made = training(tmp_path)
+    with pytest.raises(FloatingPointError):
+        made.train_step(replace(Batches(poisoned=0)(0), windows=windows))
+    tensors = torch.load(tmp_path / "bad-batch-0.pt", weights_only=True)["tensors"]
+    torch.testing.assert_close(tensors["windows.rewards_BQW"], windows.rewards_BQW)
 
 
 def test_an_error_in_a_batch_is_raised_where_training_is(tmp_path: Path) -> None:
@@ -163,7 +174,7 @@ def test_an_error_in_a_batch_is_raised_where_training_is(tmp_path: Path) -> None
 
 def test_validation_loss_falls_on_a_problem_that_can_be_learned(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    learner = Cloning(CloningConfig(width=32, components=2), SPEC)
+    learner = MlpLearner(MlpNetwork(SPEC, width=32, components=2))
     config = replace(
         CONFIG, steps=120, validate_every_steps=10, log_every_steps=60, learning_rate=3e-3, warmup_steps=10
     )
@@ -174,17 +185,25 @@ def test_validation_loss_falls_on_a_problem_that_can_be_learned(tmp_path: Path) 
     assert losses[-1] < losses[0] - 0.5
 
 
+def test_settings_that_cannot_be_are_one_sentence() -> None:
+    for name in ("steps", "micro_batches", "validate_every_steps", "validation_batches", "log_every_steps"):
+        with pytest.raises(ValueError, match=f"train.{name} must be at least 1, got 0"):
+            TrainConfig(**{name: 0})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="train.learning_rate must be positive, got 0"):
+        TrainConfig(learning_rate=0)
+
+
 def test_the_history_is_a_table_with_both_parts(tmp_path: Path) -> None:
     made = training(tmp_path)
     made.fit(Batches(), Batches(9), silent)
     with (tmp_path / "losses.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert list(lines[0]) == ["step", "validation", "total", "action", "belief"]
+    assert list(lines[0]) == ["step", "validation", "total", "action", "goal"]
     assert [(line["step"], float(line["validation"])) for line in lines] == [
         ("1", 0), ("2", 0), ("2", 1), ("3", 0), ("4", 0), ("4", 1),
     ]  # fmt: skip
     for line in lines:
-        assert float(line["total"]) == pytest.approx(float(line["action"]) + float(line["belief"]), rel=1e-5)
+        assert float(line["total"]) == pytest.approx(float(line["action"]) + float(line["goal"]), rel=1e-5)
 
 
 def test_learning_rate_warms_up_and_ends_at_zero(tmp_path: Path) -> None:
