@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin/
 PYTHON ?= python3
 
-.PHONY: run test test-slow check bench clean setup ray
+.PHONY: run test test-slow check docs bench clean setup ray
 run: setup  ## the main job: hidden-goal reach from nothing to an improvement curve, into runs/quick
 	@$(RUN)wtl run quick
 
@@ -13,11 +13,16 @@ test: setup  ## the fast tests, offline
 test-slow: ray  ## the long tests: learning on the toy, kill -9 and resume, a Ray cluster, all 50 families
 	@$(RUN)pytest -q -m slow
 
-check: setup  ## lint, format, types, layers
+check: setup docs  ## lint, format, types, layers, docs
 	@$(RUN)ruff check .
 	@$(RUN)ruff format --check .
 	@$(RUN)mypy
 	@$(RUN)lint-imports
+
+docs: setup  ## the pages of docs/ as HTML, into docs/_build; a warning, or a generated page that is stale, is an error
+	@$(RUN)python -m docs.make_results --check
+	@$(RUN)python -m docs.make_configuration --check
+	@$(RUN)sphinx-build -W -q -b html docs docs/_build
 
 bench: setup  ## stock, fast and EnvPool stepping, collection, training, acting, memory: ratios, into runs/bench
 	@$(RUN)python experiments/speed/bench.py

@@ -52,7 +52,7 @@ class GymnasiumFamily:
     """Says whether the task is solved now; without it `info["success"]` says so, and has to be there at every step."""
     expert: Callable[[gymnasium.Env[Any, Any]], np.ndarray] | None = None
     """The expert's action (A,) in [-1, 1] in the present state of the environment that `make` returned. Without it
-    expert labels are NaN, and demonstrations have to be brought along (`own_demonstrations`)."""
+    expert labels are NaN, and demonstrations have to be brought along (`demonstrations.own`)."""
     find_goal: Callable[[gymnasium.Env[Any, Any]], np.ndarray] | None = None
     """Where the expert goes (G,), in world coordinates, read after a reset. Without it goals are NaN, and methods
     that are trained on goals cannot be used."""

@@ -6,14 +6,14 @@ make setup
 for family in push pick-place; do
     runs=""
     for seed in 0 1 2; do
-        operator=runs/ml45
+        run=runs/ml45
         controls="[]"
         if [ "$seed" = 0 ]; then
             controls="[blind_retry,shuffled_trial,masked_reward]"
         else
-            operator="runs/ml45-$seed"
+            run="runs/ml45-$seed"
         fi
-        .venv/bin/wtl evaluate pretrained "checkpoint=$operator/trajectory_transfer/scorer-0/checkpoint" "seed=$seed" tasks.benchmark=ML1 \
+        .venv/bin/wtl evaluate pretrained "checkpoint=$run/trajectory_transfer/scorer-0/checkpoint" "seed=$seed" tasks.benchmark=ML1 \
             "tasks.family=$family-v3" tasks.test_goals_per_family=50 evaluation.entries_per_task=2 evaluation.attempts=3 \
             evaluation.control_attempt=2 "evaluation.controls=$controls" "evaluation.methods=[]" \
             "directory=runs/ml1-$family-$seed"

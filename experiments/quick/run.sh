@@ -3,5 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 make run
-cp runs/quick/evaluation/episodes.csv runs/quick/improvement.png runs/quick/strip.gif experiments/quick/
+cp runs/quick/evaluation/episodes.csv runs/quick/evaluation/families.json runs/quick/improvement.png runs/quick/strip.gif experiments/quick/
 .venv/bin/wtl report runs/quick --markdown

@@ -90,9 +90,9 @@ class RunConfig:
     directory: str = "runs/unnamed"
     """Where everything is written."""
     seed: int = 0
-    """Of collection, training and everything else that is not Meta-World's own seed."""
+    """The seed of collection, training and everything else but Meta-World's own tasks."""
     evaluation_seed: int = 1000
-    """Of the entries, so that runs with different training seeds are compared on the same ones."""
+    """The seed of the entries, so that runs with different training seeds are compared on the same ones."""
     workers: int = 0
     """Processes; 0 means one a core. The outcome does not depend on it."""
     executor: Literal["local", "serial", "ray"] = "local"

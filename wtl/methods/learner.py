@@ -63,7 +63,7 @@ class TrainConfig:
     warmup_steps: int = 100
     """Steps of the linear warm-up."""
     weight_decay: float = 1e-4
-    """Of AdamW."""
+    """The weight decay of AdamW."""
     clip_norm: float = 1.0
     """Largest norm of the gradient."""
     validate_every_steps: int = 250

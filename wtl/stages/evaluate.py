@@ -41,7 +41,7 @@ class EvaluationConfig:
     controls: tuple[str, ...] = (
         "blind_retry", "shuffled_trial", "masked_reward", "second_demonstration", "no_demonstration",
     )  # fmt: skip
-    """Of every method that reads trials, by name or address."""
+    """The controls of every method that reads trials, by name or address."""
     control_attempt: int = 1
     """The attempt at which controls act."""
     methods: tuple[str, ...] = ()

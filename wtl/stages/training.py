@@ -277,7 +277,7 @@ class Training:
 
 
 def _mean(losses: Sequence[Losses]) -> Losses:
-    """Of each kind of loss, over batches of one size."""
+    """Return the mean of each kind of loss over batches of one size."""
     kinds = {name: [one.named()[name].detach() for one in losses] for name in losses[0].named()}
     return Losses(**{name: torch.stack(values).mean() for name, values in kinds.items()})
 

@@ -28,6 +28,7 @@ class NetworkConfig:
     width: int = 64
     """E."""
     heads: int = 4
+    """Heads of each attention layer; `width` must be a multiple."""
     encoder_layers: int = 3
     """Over the tokens of the context."""
     reader_layers: int = 2

@@ -48,7 +48,7 @@ class RelativeAttentionBlock(nn.Module):
 
     Besides the dot product of contents, a frame's score falls with the squared distance between the query's view
     (positions as seen from one another) and the frame's, in a metric that each query chooses for itself; that is a dot
-    product too, with (2 w v, -w) as query and (v, |v|^2) as key. What comes back is the frame's content and how far
+    product too, with `(2 w v, -w)` as query and `(v, |v|^2)` as key. What comes back is the frame's content and how far
     the query is from it in each vector of the view: a family never seen can be followed without being recognised.
     """
 
