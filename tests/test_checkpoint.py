@@ -31,7 +31,7 @@ from wtl.methods.spec import MethodSpec
 from wtl.play.policy import Player
 from wtl.play.rollout import RolloutSettings, play
 
-TRAINED = [spec for spec in METHODS if phases_of(spec, small(spec))]
+TRAINED = [spec for spec in METHODS if not spec.missing and phases_of(spec, small(spec))]
 
 
 def saved(directory: Path, spec: MethodSpec, seed: int = 0, config: Any = None) -> Player:

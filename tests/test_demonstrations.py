@@ -57,7 +57,7 @@ def test_every_task_of_every_split_is_demonstrated_once(tmp_path: Path) -> None:
     store = demos(tmp_path)
     wanted = [task for split in ("train", "validation", "test") for task in SMALL.split(split)]  # type: ignore[arg-type]
     assert sorted(r.task.name for r in store.records) == sorted(t.name for t in wanted)
-    assert all(r.success and r.role == "demonstration" and r.source == "expert" for r in store.records)
+    assert all(r.success and r.role == "demonstration" and r.source == "demonstrator" for r in store.records)
     assert len({r.seed for r in store.records}) == len(store)
 
 

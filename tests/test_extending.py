@@ -190,20 +190,20 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder outside the package that can be imported from."""
     folder = tmp_path / "somewhere"
     folder.mkdir()
-    (folder / "brought.py").write_text(MINE)
+    (folder / "newcomer.py").write_text(MINE)
     monkeypatch.syspath_prepend(folder)
     yield folder
-    sys.modules.pop("brought", None)
+    sys.modules.pop("newcomer", None)
 
 
 def test_everything_from_outside_runs_through_the_whole_pipeline(mine: Path, tmp_path: Path) -> None:
     config = load_config(
         "toy",
         [
-            "method=brought:SPEC", "methods={mine: {width: 8}}", "tasks.benchmark=brought:benchmark",
+            "method=newcomer:SPEC", "methods={mine: {width: 8}}", "tasks.benchmark=newcomer:benchmark",
             "tasks={goals_per_family: 6, validation_goals_per_family: 3, test_goals_per_family: 4}",
             "tasks.options={names: [line-a, line-b]}", "protocol.horizon_steps=10", "trials.horizons_steps=[10]",
-            "evaluation={controls: [blind_retry, shuffled_trial, brought:CONTROL], methods: [brought:STILL, expert]}",
+            "evaluation={controls: [blind_retry, shuffled_trial, newcomer:CONTROL], methods: [newcomer:STILL, expert]}",
             "executor=serial", "video=sketch", f"directory={tmp_path / 'run'}",
         ],
     )  # fmt: skip
@@ -226,13 +226,13 @@ def test_a_checkpoint_of_a_method_from_outside_is_evaluated_by_its_address(mine:
     from wtl.methods.checkpoint import save_checkpoint
     from wtl.methods.registry import find_method
 
-    spec = find_method("brought:SPEC")
-    sys.modules["brought"].LineFamily("line").spec  # noqa: B018 - the module can be imported
-    family = sys.modules["brought"].LineFamily("line").spec
+    spec = find_method("newcomer:SPEC")
+    sys.modules["newcomer"].LineFamily("line").spec  # noqa: B018 - the module can be imported
+    family = sys.modules["newcomer"].LineFamily("line").spec
     network = {"net": spec.network(spec.config(), family, "net")}  # type: ignore[misc]
     save_checkpoint(tmp_path / "mine", spec, spec.config(width=16), family, network)
-    config = load_config("toy", [f"checkpoint={tmp_path / 'mine'}", "method=brought:SPEC"])
-    assert config.method == "brought:SPEC"
+    config = load_config("toy", [f"checkpoint={tmp_path / 'mine'}", "method=newcomer:SPEC"])
+    assert config.method == "newcomer:SPEC"
     with pytest.raises(ValueError, match="is of method 'mine', which is not installed; set method=MODULE:SPEC"):
         load_config("toy", [f"checkpoint={tmp_path / 'mine'}"])
 

@@ -14,11 +14,14 @@ from wtl.core.episode import Context, Episode, Trajectory
 from wtl.core.task import Split
 from wtl.data.meta_batches import Batch, BatchConfig, MetaBatches, Needs
 from wtl.data.segments import make_context_batch
+from wtl.methods.mil import SPEC as MIL
 from wtl.methods.mil import Adaptation, Mil, MilConfig, MilLearner
 from wtl.methods.nn.mlp import MlpNetwork
 from wtl.play.noise import Expert, NoiseConfig
 from wtl.play.policy import Attempt, Session
 from wtl.play.rollout import RolloutSettings, play
+
+pytestmark = pytest.mark.skipif(bool(MIL.missing), reason=f"needs {MIL.missing}")
 
 SMALL = MilConfig(width=32, components=3, frames=12)
 SPEC = toy.ToyFamily("probe-red").spec

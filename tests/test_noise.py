@@ -110,6 +110,6 @@ def test_the_expert_is_noisy_in_what_it_does_and_clean_in_its_label() -> None:
     episodes = play(attempt_of(family, [0, 1, 2, 3]), Expert(NoiseConfig(0.3, varied=True)), settings)
     spread = [np.abs(e.trajectory.actions - e.expert_actions).mean() for e in episodes]
     assert all(0 < s < 0.6 for s in spread) and max(spread) > 2 * min(spread)  # each episode draws its own scale
-    assert all((e.expert_actions == 0.25).all() and e.source == "expert" for e in episodes)
+    assert all((e.expert_actions == 0.25).all() and e.source == "demonstrator" for e in episodes)
     [clean] = play(attempt_of(family, [0]), Expert(), settings)
     np.testing.assert_array_equal(clean.trajectory.actions, clean.expert_actions)

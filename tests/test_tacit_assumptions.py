@@ -18,9 +18,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from tasks.metaworld.family import MetaWorldFamily
+from wtl.methods.mil import SPEC as MIL
 from wtl.methods.mil import _maml
 
 # learn2learn: what meta-imitation learning takes from it.
+
+
+learn2learn = pytest.mark.skipif(bool(MIL.missing), reason=f"needs {MIL.missing}")
 
 
 def quadratic(first_order: bool) -> tuple[torch.nn.Linear, Any]:
@@ -34,6 +38,7 @@ def squared(learner: Any) -> torch.Tensor:
     return learner(torch.ones(1, 1)).square().sum()
 
 
+@learn2learn
 def test_a_clone_adapts_by_gradient_descent_and_leaves_its_origin_alone() -> None:
     network, maml = quadratic(first_order=False)
     learner = maml.clone()
@@ -43,6 +48,7 @@ def test_a_clone_adapts_by_gradient_descent_and_leaves_its_origin_alone() -> Non
     assert [name for name, _ in learner.module.named_parameters()] == ["weight"]
 
 
+@learn2learn
 def test_gradients_go_through_the_adaptation_unless_first_order_is_asked_for() -> None:
     """After a step w becomes w (1 - 0.5), so the loss is w ** 2 / 4: its slope at 2 is 1; without second derivatives
     it is that at the adapted weight, 2."""
@@ -54,6 +60,7 @@ def test_gradients_go_through_the_adaptation_unless_first_order_is_asked_for() -
         assert network.weight.grad is not None and network.weight.grad.item() == slope
 
 
+@learn2learn
 def test_importing_learn2learn_draws_no_random_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     before = np.random.get_state()[1].tolist(), torch.get_rng_state(), random.getstate()
     quadratic(first_order=False)

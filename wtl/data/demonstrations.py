@@ -73,8 +73,12 @@ class DemonstrationStore:
 
     def first_context(self, task: Task, demonstrations: Sequence[Episode]) -> Context:
         """Return what is known of a task before anything was tried."""
-        shown = Context(tuple(episode.trajectory for episode in demonstrations))
-        return with_sources(task, shown, self._sources)
+        return with_sources(task, first_context(demonstrations), self._sources)
+
+
+def first_context(demonstrations: Sequence[Episode]) -> Context:
+    """Return what these demonstrations show, and nothing else."""
+    return Context(tuple(episode.trajectory for episode in demonstrations))
 
 
 def with_sources(task: Task, context: Context, sources: Sequence[ContextSource]) -> Context:
