@@ -31,7 +31,7 @@ from wtl.stages.evaluate import Contestant, EvaluationConfig, EvaluationStage
 
 NAMES = tuple(control.name for control in CONTROLS)
 CONFIG = EvaluationConfig(controls=NAMES, unit_entries=4)
-PROTOCOL = ProtocolConfig(24, after_success_steps=0)
+PROTOCOL = ProtocolConfig("repeated", horizon_steps=24, after_success_steps=0)
 MAIN = Contestant("directions", "", make_directions, reads_trials=True)
 
 
@@ -254,7 +254,9 @@ def test_a_family_with_one_task_plays_no_shuffled_control(tmp_path: Path) -> Non
     close_store(tmp_path / "shown", 1)
     store = DemonstrationStore(tmp_path / "shown", "family")
     distribution = TaskDistribution({"lonely": family}, (), (), (task,))
-    stage = EvaluationStage(distribution, CONFIG, ProtocolConfig(3), store, "family", train_seed=0, seed=0)
+    stage = EvaluationStage(
+        distribution, CONFIG, ProtocolConfig(horizon_steps=3), store, "family", train_seed=0, seed=0
+    )
     assert [entry.partner for entry in entries_of(stage)] == [None, None]
     rows = run(stage, tmp_path / "evaluation", [Contestant("still", "", lambda spec: FixedPolicy(), True)])
     assert {r.control for r in rows} == {"", *NAMES} - {"shuffled_trial", "wrong_family"}  # nor is there a stranger
@@ -333,7 +335,7 @@ def test_a_control_acts_at_the_attempt_that_is_asked_for(root: Path, tmp_path: P
 
 
 def test_the_attempts_of_an_evaluation_follow_the_protocol(root: Path, tmp_path: Path) -> None:
-    stage = replace(stage_of(root), protocol=ProtocolConfig(7, None))
+    stage = replace(stage_of(root), protocol=ProtocolConfig("repeated", horizon_steps=7, after_success_steps=None))
     assert {r.steps for r in run(stage, tmp_path, ALL)} == {7}
 
 

@@ -28,7 +28,7 @@ FAMILY: Any = next(iter(TOY.values()))
 TASK, OTHER = FAMILY.sample_tasks(2, 0, "test")
 SHOWN = tuple(demonstrate(FAMILY, [OTHER], DemonstrationsConfig(noise=0.3, after_success_steps=0), 0))
 SESSION = Session(TASK, first_context(SHOWN), SHOWN, 1)
-PROTOCOL = ProtocolConfig(24, after_success_steps=0)
+PROTOCOL = ProtocolConfig("repeated", horizon_steps=24, after_success_steps=0)
 DIRECTIONS: Player = FromContext(Directions())
 
 

@@ -12,9 +12,12 @@ from evaluations import ROW
 from wtl.analysis.results import COLUMNS, read_results, write_results
 
 LINE = "learner,,family,test,reach-v3,reach-v3/test/17,reach-v3/train/3,1,40,0,1,0.5,500"
+BEFORE = ",".join(COLUMNS[:13])
+"""The header of files made before protocols were recorded."""
+NOW = LINE + ',1,496,"redrawn starts, one walk, feedback at the end"'
 
 
-def file_of(directory: Path, *lines: str, header: str = ",".join(COLUMNS)) -> Path:
+def file_of(directory: Path, *lines: str, header: str = BEFORE) -> Path:
     path = directory / "episodes.csv"
     path.write_text("\n".join((header, *lines)) + "\n")
     return path
@@ -35,13 +38,14 @@ def test_the_header_is_the_documented_one_and_names_may_hold_commas(tmp_path: Pa
     write_results(tmp_path / "a.csv", [replace(ROW, task='a "task", one')])
     text = (tmp_path / "a.csv").read_text()
     assert text.startswith(
-        "method,control,regime,split,family,task,demonstration,train_seed,seed,attempt,success,return,steps\n"
+        "method,control,regime,split,family,task,demonstration,train_seed,seed,attempt,success,return,steps,"
+        "success_last,first_success,protocol\n"
     )
     assert read_results(tmp_path / "a.csv")[0].task == 'a "task", one'
 
 
 def test_further_columns_and_an_empty_file_are_fine(tmp_path: Path) -> None:
-    path = file_of(tmp_path, LINE + ",note", header=",".join(COLUMNS) + ",remark")
+    path = file_of(tmp_path, LINE + ",note", header=BEFORE + ",remark")
     assert read_results(path)[0].total_reward == 0.5
     write_results(tmp_path / "none.csv", [])
     assert read_results(tmp_path / "none.csv") == ()
@@ -86,10 +90,25 @@ def test_an_entry_is_counted_once(tmp_path: Path) -> None:
 
 
 def test_the_committed_bytes_are_those_that_are_written(tmp_path: Path) -> None:
-    path = file_of(tmp_path, LINE, LINE.replace(",0,1,0.5,", ",1,0,1073.4280384741724,"))
+    failed = LINE.replace(",0,1,0.5,", ",1,0,1073.4280384741724,") + ',0,,"repeated starts, many walks"'
+    path = file_of(tmp_path, NOW, failed, header=",".join(COLUMNS))
     before = path.read_bytes()
     write_results(path, read_results(path))
     assert path.read_bytes() == before
+
+
+def test_files_without_a_protocol_were_made_under_the_first_one(tmp_path: Path) -> None:
+    [old], [new] = read_results(file_of(tmp_path, LINE)), read_results(file_of(tmp_path, NOW, header=",".join(COLUMNS)))
+    assert (old.success_last, old.first_success) == (None, None)
+    assert old.protocol == "repeated starts, many walks, feedback at the end"
+    assert (new.success_last, new.first_success) == (True, 496)
+    assert new.protocol == "redrawn starts, one walk, feedback at the end"
+
+
+@pytest.mark.parametrize("bad", ["yes,496", "1,soon"])
+def test_what_protocols_record_is_checked_too(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(ValueError, match="line 2: (success_last must be 0, 1 or empty|first_success must be a whole)"):
+        read_results(file_of(tmp_path, NOW.replace("1,496", bad), header=",".join(COLUMNS)))
 
 
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:

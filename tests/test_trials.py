@@ -25,7 +25,8 @@ from wtl.stages.trials import TrialsConfig, TrialStage
 
 SMALL = make_distribution("toy", seed=1, goals_per_family=8, validation_goals_per_family=2, test_goals_per_family=1)
 CONFIG = TrialsConfig(later_round_tasks=8, attempts=1, horizons_steps=(5, 7), unit_episodes=4)
-PROTOCOL = ProtocolConfig(24, after_success_steps=2)
+PROTOCOL = ProtocolConfig("repeated", horizon_steps=24, after_success_steps=2)
+WHOLE = ProtocolConfig("repeated", horizon_steps=24, after_success_steps=None)
 
 
 def silent(*_: Any) -> None:
@@ -126,7 +127,7 @@ def test_a_horizon_comes_from_the_sessions_seed_and_not_from_how_work_is_cut(
 def test_trials_end_as_the_protocol_says(shown: DemonstrationStore, tmp_path: Path) -> None:
     config = replace(CONFIG, horizons_steps=(24,), per_task=6)
     for after in (0, 3, None):
-        protocol = ProtocolConfig(24, after_success_steps=after)
+        protocol = ProtocolConfig("repeated", horizon_steps=24, after_success_steps=after)
         won = [e.trajectory for e in trials(shown, tmp_path / str(after), config=config, protocol=protocol)
                if e.trajectory.success]  # fmt: skip
         assert won
@@ -186,7 +187,7 @@ def test_a_player_that_is_misled_goes_to_the_goals_of_other_tasks(shown: Demonst
     config = replace(CONFIG, horizons_steps=(24,), per_task=2)
     player = make_misled(TransferConfig(), SMALL, shown.episodes)
     store = trials(
-        shown, tmp_path, config=config, protocol=ProtocolConfig(24, None), make_player=lambda spec: player,
+        shown, tmp_path, config=config, protocol=WHOLE, make_player=lambda spec: player,
         labelled=False,
     )  # fmt: skip
     tasks = (*SMALL.train, *SMALL.validation)

@@ -4,6 +4,7 @@ The table has one row per episode. Its columns are those of the CSV file, and th
 the fields of `EpisodeResult`; no value is missing, an empty `control` stands for the method itself:
 
 * `method`, `control`, `regime`, `split`, `family`, `task`, `demonstration`: object, each a str
+* `success_last`: boolean, `first_success`: Int64, missing in older files; `protocol`: object, a str
 * `train_seed`, `seed`, `attempt`, `steps`: int64
 * `success`: bool
 * `return`: float64, finite, in the units of the environment
@@ -28,6 +29,7 @@ POOLED = ("all", "hidden_goal", "visible_goal")
 """The groups of `groups` that are not a family."""
 
 _TYPES = dict.fromkeys(("train_seed", "seed", "attempt", "steps"), "int64") | {"success": "bool", "return": "float64"}
+_TYPES |= {"success_last": "boolean", "first_success": "Int64"}  # missing in older files
 
 
 def to_table(rows: Iterable[EpisodeResult]) -> pd.DataFrame:
@@ -86,9 +88,18 @@ def groups(episodes: pd.DataFrame, hidden_goal_families: frozenset[str]) -> dict
 
 
 def by_setting(episodes: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the rows of each regime, split and protocol, by a name such as `family-test, repeated starts, ...`."""
+    """Return the rows of each regime, split and protocol, by a name such as `family-test`.
+
+    The protocol is part of the name where there are several.
+    """
+    several = episodes["protocol"].nunique() > 1
     grouped = episodes.groupby(["regime", "split", "protocol"])
-    return {f"{regime}-{split}, {protocol}": members for (regime, split, protocol), members in grouped}
+    return {f"{r}-{s}" + (f" ({p})" if several else ""): members for (r, s, p), members in grouped}
+
+
+def protocol_of(episodes: pd.DataFrame) -> str:
+    """Return how the episodes were played, or what they were played by if there are several protocols."""
+    return "; ".join(sorted(episodes["protocol"].unique()))
 
 
 def by_attempt(episodes: pd.DataFrame) -> dict[int, pd.DataFrame]:

@@ -23,6 +23,7 @@ from wtl.analysis.episodes import (
     curves,
     groups,
     main_rows,
+    protocol_of,
     success_rates,
     to_table,
 )
@@ -105,7 +106,7 @@ def report_tables(runs: Mapping[str, RunResults]) -> tuple[Table, ...]:
         for setting, rows in by_setting(run.rows).items():
             title = f"{label}, {setting}"
             mains.append((title, setting, main_rows(rows)))
-            found += [_success_table(title, rows), _comparison_table(title, rows)]
+            found += [_success_table(f"{title}, {protocol_of(rows)}", rows), _comparison_table(title, rows)]
             if rows["family"].nunique() > 1:
                 found.append(_family_table(title, main_rows(rows), run.hidden_goal_families))
             hidden = rows[rows["family"].isin(run.hidden_goal_families)]

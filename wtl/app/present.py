@@ -68,7 +68,8 @@ def present(plan: Plan, console: Console) -> None:
 def _title(plan: Plan) -> str:
     t = plan.config.tasks
     name = f"{t.benchmark} {t.family}" if t.benchmark == "ML1" else t.benchmark
-    return f"{name}, {plan.config.evaluation.split} tasks, regime {plan.config.regime}"
+    c = plan.config
+    return f"{name}, {c.evaluation.split} tasks, regime {c.regime}; {c.protocol.name}"
 
 
 def _hyper_parameters(plan: Plan) -> dict[str, str | int | float]:

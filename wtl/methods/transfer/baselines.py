@@ -37,15 +37,15 @@ class ToldGoal:
 
     def policy(self, attempt: Attempt) -> TransferPolicy:
         """See `Player.policy`. Raises ValueError for a session without a demonstration."""
+        references = [context.demonstration for context in attempt.contexts if context.demonstration is not None]
         shown = [episode for session in attempt.sessions for episode in session.demonstrations[:1]]
-        if len(shown) < len(attempt.sessions):
-            raise ValueError(f"{self.source} warps a demonstration, got sessions without one")
+        if min(len(references), len(shown)) < len(attempt.sessions):
+            raise ValueError(f"{self.source} warps a demonstration, got a context without one")
 
         def offsets(rows: np.ndarray, observations: np.ndarray) -> np.ndarray:
             goals = [attempt.family.goal(attempt.environments[row]) for row in rows.tolist()]
             return np.stack([goal - shown[row].goal for goal, row in zip(goals, rows.tolist(), strict=True)])[:, None]
 
-        references = [episode.trajectory for episode in shown]
         layout = attempt.family.spec.layout
         return TransferPolicy(self.config.controller, layout, references, offsets, attempt.seeds)
 
