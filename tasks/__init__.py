@@ -76,7 +76,7 @@ BUILT_IN: dict[str, Builder] = {
 def make_distribution(
     benchmark: str, *, hidden_goal_weight: int = 1, options: Mapping[str, Any] | None = None, **settings: Any
 ) -> TaskDistribution:
-    """The result holds the train, validation and test tasks of a benchmark.
+    """Return the train, validation and test tasks of a benchmark.
 
     Args:
         benchmark: a built-in name, the name of an entry point in the group `wtl.tasks`, or `package.module:function`.
@@ -100,13 +100,13 @@ def make_distribution(
 
 
 def known_benchmarks() -> tuple[str, ...]:
-    """The result holds the names of all benchmarks that are built in or registered by an installed package."""
+    """Return the names of all benchmarks that are built in or registered by an installed package."""
     registered = [point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
     return tuple(dict.fromkeys([*BUILT_IN, *registered]))
 
 
 def _external(benchmark: str) -> Builder:
-    """The result is the function of an entry point, or the one that `package.module:function` names."""
+    """Return the function of an entry point, or the one that `package.module:function` names."""
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS, name=benchmark):
         benchmark = point.value
     module, _, function = benchmark.partition(":")

@@ -60,11 +60,11 @@ class GymnasiumFamily:
     """The `options` of the environment's reset, from its seed; without it there are none."""
 
     def make_environment(self, render: bool = False) -> GymnasiumEnvironment:
-        """The result is a new environment. Raises ValueError if its spaces do not fit the spec."""
+        """Return a new environment. Raises ValueError if its spaces do not fit the spec."""
         return GymnasiumEnvironment(self, self.make(render_mode="rgb_array") if render else self.make())
 
     def sample_tasks(self, count: int, seed: int, split: Split) -> tuple[Task, ...]:
-        """The result holds `count` tasks, whose environment seeds, all below 2**32, no other split has."""
+        """Return `count` tasks, whose environment seeds, all below 2**32, no other split has."""
         name = self.spec.name
         first = seed_for(seed, "gymnasium", name) % 2**31
         seeds = [first + len(_SPLITS) * i + _SPLITS.index(split) for i in range(count)]
@@ -79,14 +79,14 @@ class GymnasiumFamily:
         )
 
     def goal(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """The result (G,) is where the expert goes; NaN without `find_goal`. Raises ValueError for another size."""
+        """Return (G,), where the expert goes; NaN without `find_goal`. Raises ValueError for another size."""
         assert isinstance(environment, GymnasiumEnvironment)
         if self.find_goal is None:
             return np.full(self.spec.goal_size, np.nan)
         return _vector(self.find_goal(environment.inner), self.spec.goal_size, f"{environment.place}: goal")
 
     def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """The result (A,) is clipped to [-1, 1]; NaN without `expert`. Raises ValueError for another size."""
+        """Return (A,), clipped to [-1, 1]; NaN without `expert`. Raises ValueError for another size."""
         assert isinstance(environment, GymnasiumEnvironment)
         if self.expert is None:
             return np.full(self.spec.action_size, np.nan)
@@ -117,7 +117,7 @@ class GymnasiumEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return f"{self._family.spec.name}, task {task}, step {self._steps}"
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """The result is the first observation, (O,) float64, and the environment's info.
+        """Return the first observation, (O,) float64, and the environment's info.
 
         `options={"task": Task}` is required. Raises ValueError for a task of another family.
         """
@@ -131,7 +131,7 @@ class GymnasiumEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return self._observed(observation), dict(info)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """The result is gymnasium's, with `info["success"]`; `action` (A,) lies in [-1, 1].
+        """Return gymnasium's, with `info["success"]`; `action` (A,) lies in [-1, 1].
 
         Raises:
             ValueError: an action, observation or reward that is not finite, an observation of another size, no success
@@ -163,7 +163,7 @@ class GymnasiumEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return bool(step.info["success"])
 
     def render(self) -> Any:
-        """The result is the environment's own picture."""
+        """Return the environment's own picture."""
         return self.inner.render()
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class GymnasiumEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 def _vector(value: Any, size: int, what: str) -> np.ndarray:
-    """The result is a copy, (size,) float64. Raises ValueError for another size or numbers that are not finite."""
+    """Return a copy, (size,) float64. Raises ValueError for another size or numbers that are not finite."""
     array = np.array(value, dtype=np.float64)
     if array.shape != (size,):
         raise ValueError(f"{what} must have shape ({size},), got {array.shape}")

@@ -38,7 +38,7 @@ class ToyEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         self._steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """The result is the first observation, (2 + 4N,) float64: the point's position, then all candidates.
+        """Return the first observation, (2 + 4N,) float64: the point's position, then all candidates.
 
         `options={"task": Task}` is required. Raises ValueError for a task of another family.
         """
@@ -54,7 +54,7 @@ class ToyEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return np.concatenate([self.position, self.candidates.ravel()])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """The result is gymnasium's; the reward, at most 1, falls with the distance to the rewarded candidate."""
+        """Return gymnasium's; the reward, at most 1, falls with the distance to the rewarded candidate."""
         self.position = self.position + _SPEED * np.clip(action, -1.0, 1.0)
         self._steps += 1
         distance = float(np.linalg.norm(self.candidates[self.rewarded] - self.position))
@@ -62,7 +62,7 @@ class ToyEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return self._observation(), float(np.exp(-distance)), False, self._steps >= _HORIZON_STEPS, info
 
     def render(self) -> Any:
-        """The result is a picture, (96, 96, 3) uint8: the point is black, the rewarded candidate green."""
+        """Return a picture, (96, 96, 3) uint8: the point is black, the rewarded candidate green."""
         picture = np.full((96, 96, 3), 255, np.uint8)
         red, blue, green, black = (213, 94, 0), (86, 180, 233), (0, 158, 115), (0, 0, 0)
         marks = [(candidate, red if i < CANDIDATES else blue) for i, candidate in enumerate(self.candidates)]
@@ -98,11 +98,11 @@ class ToyFamily:
         )
 
     def make_environment(self, render: bool = False) -> ToyEnvironment:
-        """The result is a new environment; every toy environment can be rendered."""
+        """Return a new environment; every toy environment can be rendered."""
         return ToyEnvironment(self.name)
 
     def sample_tasks(self, count: int, seed: int, split: Split) -> tuple[Task, ...]:
-        """The result holds `count` tasks; each depends on its own number and not on `count`."""
+        """Return `count` tasks; each depends on its own number and not on `count`."""
         return tuple(self._draw(split, f"{self.name}/{split}/{i}", seed) for i in range(count))
 
     def _draw(self, split: Split, name: str, seed: int) -> Task:
@@ -118,18 +118,18 @@ class ToyFamily:
         return Task(self.name, split, name, tuple(float(x) for x in parameters), name)
 
     def with_other_start(self, task: Task, seed: int) -> Task:
-        """The result is the same task with the point starting elsewhere."""
+        """Return the same task with the point starting elsewhere."""
         start = stream(seed, "start").uniform(-0.2, 0.2, 2)
         parameters = (*(float(x) for x in start), *task.parameters[2:])
         return Task(self.name, task.split, f"{task.name}/other-start", parameters, task.goal_name)
 
     def goal(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """The result (2,) is the position of the rewarded candidate."""
+        """Return (2,), the position of the rewarded candidate."""
         assert isinstance(environment, ToyEnvironment)
         return environment.candidates[environment.rewarded].copy()
 
     def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """The result (2,) leads straight to the rewarded candidate, at full speed until near."""
+        """Return (2,), which leads straight to the rewarded candidate, at full speed until near."""
         assert isinstance(environment, ToyEnvironment)
         way = self.goal(environment) - environment.position
         return way / max(float(np.linalg.norm(way)), _SPEED)
@@ -138,7 +138,7 @@ class ToyFamily:
 def distribution(
     *, seed: int, goals_per_family: int, validation_goals_per_family: int, test_goals_per_family: int
 ) -> TaskDistribution:
-    """The result holds both toy families, with new candidates in every split."""
+    """Return both toy families, with new candidates in every split."""
     families: dict[str, TaskFamily] = {name: ToyFamily(name) for name in COLOURS}
     return TaskDistribution.sampled(
         families,

@@ -18,7 +18,7 @@ from wtl.core.task import Split, Task, TaskDistribution, TaskFamily
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """The config says how many tasks there are of each family, and how they are stepped."""
+    """How many tasks there are of each family, and how they are stepped."""
 
     seed: int
     """Meta-World's own seed for the official tasks."""
@@ -33,9 +33,11 @@ class BenchmarkConfig:
     procedural_families: int = 0
     """Procedurally generated families beside Meta-World's in training (`tasks/procedural/`)."""
     tasks_per_procedural_family: int = 4
+    """Training tasks of each of them."""
     fast: bool = True
     """See `MetaWorldFamily.fast`."""
     reward_version: Literal["v1", "v2"] = "v2"
+    """Meta-World's reward functions."""
 
     def __post_init__(self) -> None:
         if self.test_goals_per_family > OFFICIAL_GOALS:
@@ -45,7 +47,7 @@ class BenchmarkConfig:
 
 
 def benchmark(train: Sequence[str], test: Sequence[str], config: BenchmarkConfig) -> TaskDistribution:
-    """The result holds the tasks that Meta-World's own ML1 (one family), ML10, ML25, ML45 or CustomML generate.
+    """Return the tasks that Meta-World's own ML1 (one family), ML10, ML25, ML45 or CustomML generate.
 
     Procedurally generated families are training families too, and Meta-World's together weigh as much as they do.
 

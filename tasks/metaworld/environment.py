@@ -45,7 +45,7 @@ def _class_with_compiled_model(name: str) -> type:
 
 
 def make_sawyer(name: str, **arguments: Any) -> Any:
-    """The result is a stock environment whose model was compiled once a process: 40 instead of 150 ms each."""
+    """Return a stock environment whose model was compiled once a process: 40 instead of 150 ms each."""
     sawyer = _class_with_compiled_model(name)(**arguments)
     sawyer.__class__ = ALL_V3_ENVIRONMENTS[name]
     return sawyer
@@ -69,7 +69,7 @@ class MetaWorldEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         self.full_observation = np.zeros(39)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """The result is the first observation, (18,) float64, and an empty info.
+        """Return the first observation, (18,) float64, and an empty info.
 
         `options={"task": Task}` is required. Raises ValueError for a task of another family.
         """
@@ -86,7 +86,7 @@ class MetaWorldEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.full_observation[:VISIBLE].copy(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """The result is gymnasium's; `info["success"]` is Meta-World's flag of this step.
+        """Return gymnasium's; `info["success"]` is Meta-World's flag of this step.
 
         `action` (4,) in [-1, 1]: the hand's motion along x, y, z in centimetres, and the effort of the gripper.
         """
@@ -95,7 +95,7 @@ class MetaWorldEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.full_observation[:VISIBLE].copy(), float(reward), False, bool(truncated), info
 
     def render(self) -> Any:
-        """The result is a picture, (240, 240, 3) uint8. Camera corner2 hangs upside down, so it is turned here."""
+        """Return a picture, (240, 240, 3) uint8. Camera corner2 hangs upside down, so it is turned here."""
         return np.ascontiguousarray(self.sawyer.render()[::-1, ::-1])
 
     def close(self) -> None:

@@ -70,11 +70,11 @@ class MetaWorldFamily:
         )
 
     def make_environment(self, render: bool = False) -> MetaWorldEnvironment:
-        """The result is a new environment; about 70 MB for the first of a process, 23 MB for each further one."""
+        """Return a new environment; about 70 MB for the first of a process, 23 MB for each further one."""
         return MetaWorldEnvironment(self.name, self.reward_version, self.fast, render)
 
     def sample_tasks(self, count: int, seed: int, split: Split) -> tuple[Task, ...]:
-        """The result holds ML1's tasks: train with `seed`, test with `seed + 1`, the first 50 exactly Meta-World's.
+        """Return ML1's tasks: train with `seed`, test with `seed + 1`, the first 50 exactly Meta-World's.
 
         Any beyond 50, and all of the validation split, are drawn freshly from the family's own space.
         """
@@ -82,7 +82,7 @@ class MetaWorldFamily:
         return self.tasks_from(official, count, seed, split)
 
     def tasks_from(self, official: Sequence[np.ndarray], count: int, seed: int, split: Split) -> tuple[Task, ...]:
-        """The result holds `count` tasks: first those of the official rand_vecs, then fresh ones."""
+        """Return `count` tasks: first those of the official rand_vecs, then fresh ones."""
         vectors = [*official[:count]]
         if count > len(vectors):
             vectors += self._fresh(count - len(vectors), seed_for(seed, "fresh", self.name, split))
@@ -105,7 +105,7 @@ class MetaWorldFamily:
         return vectors
 
     def with_other_start(self, task: Task, seed: int) -> Task:
-        """The result follows `TaskFamily.with_other_start`. Raises ValueError where the family has one start only."""
+        """See `TaskFamily.with_other_start`. Raises ValueError where the family has one start only."""
         sampler = _kept_sampler(self.name)
         low, high = sampler.space.low, sampler.space.high
         if (low[:3] == high[:3]).all():
@@ -119,12 +119,12 @@ class MetaWorldFamily:
         raise AssertionError("draws are endless")
 
     def goal(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """The result (3,) is Meta-World's `_target_pos`, in metres."""
+        """Return (3,), Meta-World's `_target_pos`, in metres."""
         assert isinstance(environment, MetaWorldEnvironment)
         return np.array(environment.sawyer._target_pos, dtype=np.float64)
 
     def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """The result (4,) is the action of Meta-World's scripted policy, which is given the goal, clipped."""
+        """Return (4,), the action of Meta-World's scripted policy, which is given the goal, clipped."""
         assert isinstance(environment, MetaWorldEnvironment)
         observation = environment.full_observation.copy()
         observation[36:39] = environment.sawyer._target_pos
@@ -147,5 +147,5 @@ def _numbers(vector: np.ndarray) -> tuple[float, ...]:
 
 
 def version() -> str:
-    """The result is the version of the installed Meta-World, for instance `3.1.1`."""
+    """Return the version of the installed Meta-World, for instance `3.1.1`."""
     return importlib.metadata.version("metaworld")

@@ -22,7 +22,7 @@ from wtl.play.official import OfficialAgent
 
 @dataclass(frozen=True)
 class OfficialResult:
-    """The result is what Meta-World's evaluator reports."""
+    """Return what Meta-World's evaluator reports."""
 
     success: float
     """Mean over families, tasks and evaluation episodes."""
@@ -34,7 +34,7 @@ class OfficialResult:
 def official_environments(
     families: Sequence[str], seed: int, *, fast: bool = True, reward_version: str = "v2"
 ) -> gymnasium.vector.SyncVectorEnv:
-    """The result steps the test tasks of a benchmark, one environment a family.
+    """Return what steps the test tasks of a benchmark, one environment a family.
 
     `families` is one family (ML1), or the test families of ML10, ML25 or ML45 in their order.
 
@@ -73,7 +73,7 @@ def official_evaluation(
     fast: bool = True,
     reward_version: str = "v2",
 ) -> OfficialResult:
-    """The result is that of Meta-World's `metalearning_evaluation`, by default with its own defaults.
+    """Return that of Meta-World's `metalearning_evaluation`, by default with its own defaults.
 
     Args:
         agent: with one environment a family, in this order.

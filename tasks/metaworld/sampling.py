@@ -33,7 +33,7 @@ class RandVecSampler:
         self.space = self._environment._random_reset_space
 
     def official(self, count: int) -> list[np.ndarray]:
-        """The result holds the next `count` draws of `metaworld._make_tasks`, from numpy's global generator.
+        """Return the next `count` draws of `metaworld._make_tasks`, from numpy's global generator.
 
         Each reset draws twice, as there.
         """
@@ -45,7 +45,7 @@ class RandVecSampler:
         return vectors
 
     def accepts(self, vector: np.ndarray) -> bool:
-        """The result says whether the family's reset takes this rand_vec; a frozen bad one would loop for ever."""
+        """Return whether the family's reset takes this rand_vec; a frozen bad one would loop for ever."""
         offers = iter([vector])
 
         def offer() -> np.ndarray:
@@ -73,7 +73,7 @@ class RandVecSampler:
 
 
 def official_rand_vecs(families: Sequence[str], seed: int) -> dict[str, list[np.ndarray]]:
-    """The result holds the 50 rand_vecs that `metaworld._make_tasks(..., seed)` draws for each of these families.
+    """Return the 50 rand_vecs that `metaworld._make_tasks(..., seed)` draws for each of these families.
 
     Their order matters, because all of them are drawn from one generator. numpy's global state is left as it was.
     """

@@ -34,7 +34,7 @@ class ProceduralEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         self.opening, self.slid, self.held, self.steps = 1.0, 0.0, False, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """The result is the first observation, (18,) float64 in the order of Meta-World's, and an empty info.
+        """Return the first observation, (18,) float64 in the order of Meta-World's, and an empty info.
 
         `options={"task": Task}` is required. Raises ValueError for a task of another family.
         """
@@ -55,7 +55,7 @@ class ProceduralEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
 
     @property
     def contact(self) -> np.ndarray:
-        """The result (3,) is where the hand has to be to move the object, in metres."""
+        """Return (3,), where the hand has to be to move the object, in metres."""
         point = self.object + self.parameters.touch
         if self.parameters.kind == "push":
             way = self.goal - self.object
@@ -64,18 +64,18 @@ class ProceduralEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
 
     @property
     def solved(self) -> bool:
-        """The result says whether the object (or the hand, where there is nothing to move) is at the goal."""
+        """Return whether the object (or the hand, where there is nothing to move) is at the goal."""
         if self.parameters.kind == "slide":
             return self.slid >= 0.92 * self.parameters.travel
         moved = self.hand if self.parameters.kind == "reach" else self.object
         return float(np.linalg.norm(moved - self.goal)) < self.parameters.radius
 
     def on_rail(self, slid: float) -> np.ndarray:
-        """The result (3,) is the object's position after it slid so far, in metres."""
+        """Return (3,), the object's position after it slid so far, in metres."""
         return self.start + slid * self.parameters.rail + slid**2 * self.parameters.bend
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """The result is gymnasium's, after the hand moved, and the object if the hand has hold of it.
+        """Return gymnasium's, after the hand moved, and the object if the hand has hold of it.
 
         `action` (4,) in [-1, 1] is that of Meta-World; the reward is 10 when solved and less before.
         """
@@ -110,7 +110,7 @@ class ProceduralEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
             self.object = self.on_rail(self.slid)
 
     def _progress(self) -> float:
-        """The result, below 10, rewards a hand near the touching point and an object near the goal."""
+        """Return a reward below 10 for a hand near the touching point and an object near the goal."""
         p = self.parameters
         moved = self.hand if p.kind == "reach" else self.object
         reach = np.exp(-np.linalg.norm(self.hand - self.contact) / p.reach_scale)
@@ -118,7 +118,7 @@ class ProceduralEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return float(p.rewards[0] * (reach if p.kind != "reach" else 0.0) + p.rewards[1] * move)
 
     def render(self) -> Any:
-        """The result is a picture from above, (96, 96, 3) uint8: hand black, object orange, goal green."""
+        """Return a picture from above, (96, 96, 3) uint8: hand black, object orange, goal green."""
         picture = np.full((96, 96, 3), 255, np.uint8)
         for point, colour in ((self.goal, (0, 158, 115)), (self.object, (213, 94, 0)), (self.hand, (0, 0, 0))):
             column, row = int(48 + 110 * point[0]), int(150 - 150 * point[1] + 20)
@@ -126,7 +126,7 @@ class ProceduralEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return picture
 
     def expert_action(self) -> np.ndarray:
-        """The result (4,) approaches along a line, touches and acts; it depends on the present state alone."""
+        """Return (4,): it approaches along a line, touches and acts; it depends on the present state alone."""
         p, hand = self.parameters, self.hand
         grip = p.grip[0]
         if p.kind == "reach":

@@ -43,11 +43,11 @@ class ProceduralFamily:
         )
 
     def make_environment(self, render: bool = False) -> ProceduralEnvironment:
-        """The result is a new environment; each can be rendered."""
+        """Return a new environment; each can be rendered."""
         return ProceduralEnvironment(self.name, self.layout)
 
     def sample_tasks(self, count: int, seed: int, split: Split) -> tuple[Task, ...]:
-        """The result holds `count` tasks; a larger count begins with the same ones."""
+        """Return `count` tasks; a larger count begins with the same ones."""
         generator = stream(seed, "sketch tasks", stream_name(self.name), split)
         names = [f"{self.name}/{split}/{i}" for i in range(count)]
         return tuple(Task(self.name, split, name, self._draw(generator), name) for name in names)
@@ -66,25 +66,25 @@ class ProceduralFamily:
         return tuple(float(x) for x in (*start, *goal))
 
     def with_other_start(self, task: Task, seed: int) -> Task:
-        """The result is the same task with the object starting elsewhere."""
+        """Return the same task with the object starting elsewhere."""
         p = parameters_of(self.name)
         start = stream(seed, "start").uniform(p.start_low, p.start_high)
         parameters = (*(float(x) for x in start), *task.parameters[3:])
         return Task(self.name, task.split, f"{task.name}/other-start", parameters, task.goal_name)
 
     def goal(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """The result (3,) is where the object, or the hand where there is none to move, has to be, in metres."""
+        """Return (3,), where the object, or the hand where there is none to move, has to be, in metres."""
         assert isinstance(environment, ProceduralEnvironment)
         return environment.goal.copy()
 
     def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """The result (4,) is the scripted expert's action."""
+        """Return (4,), the scripted expert's action."""
         assert isinstance(environment, ProceduralEnvironment)
         return environment.expert_action()
 
 
 def families(count: int, layout: ObservationLayout) -> dict[str, ProceduralFamily]:
-    """The result holds `count` families by name; a draw that its own expert does not solve is skipped."""
+    """Return `count` families by name; a draw that its own expert does not solve is skipped."""
     found: dict[str, ProceduralFamily] = {}
     number = 0
     while len(found) < count:

@@ -69,14 +69,14 @@ class FamilyParameters:
 
 
 def stream_name(name: str) -> str:
-    """The result is the name with which a family's random streams are seeded."""
+    """Return the name with which a family's random streams are seeded."""
     # Earlier runs called these families sketches; their seeds are kept, so the same families come out.
     return name.replace("procedural-", "sketch-", 1)
 
 
 @functools.cache
 def parameters_of(name: str) -> FamilyParameters:
-    """The result holds the parameters of a family; the name is its seed."""
+    """Return the parameters of a family; the name is its seed."""
     g = stream(seed_for(0, "sketch", stream_name(name)), "plot")
     kind = str(g.choice(["carry", "push", "slide", "reach"], p=[0.4, 0.2, 0.33, 0.07]))
     goal = str(g.choice(["hidden", "fixed", "beside", "second"], p=[0.45, 0.2, 0.2, 0.15]))
@@ -122,7 +122,7 @@ def _draw_starts(g: np.random.Generator, kind: str) -> tuple[np.ndarray, np.ndar
 
 
 def _draw_approach(g: np.random.Generator, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """The result is the direction of the approach, of length 1, and the touching point."""
+    """Return the direction of the approach, of length 1, and the touching point."""
     sideways = g.uniform([-1, -1, 0.0], [1, 1, 0.6])
     is_from_above = g.random() < (0.85 if kind == "carry" else 0.5)
     reach = 0.03 if kind == "carry" else 0.06

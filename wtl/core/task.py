@@ -43,13 +43,13 @@ class ObservationLayout:
             )
 
     def positions(self, observations: np.ndarray) -> np.ndarray:
-        """The result holds the positions (..., P, D) of observations (..., O), the hand first."""
+        """Return the positions (..., P, D) of observations (..., O), the hand first."""
         return np.stack([observations[..., p : p + self.dimensions] for p in self.points], axis=-2)
 
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """A spec holds what every task of a family has in common."""
+    """What every task of a family has in common."""
 
     name: str
     layout: ObservationLayout
@@ -73,7 +73,7 @@ class FamilySpec:
 
 @dataclass(frozen=True)
 class Task:
-    """A task is one family with its hidden parameters fixed."""
+    """One family with its hidden parameters fixed."""
 
     family: str
     split: Split
@@ -86,7 +86,7 @@ class Task:
 
 
 class TaskFamily(Protocol):
-    """A family is a source of tasks. Implementations must be picklable: workers build their own environments."""
+    """A source of tasks. Implementations must be picklable: workers build their own environments."""
 
     @property
     def spec(self) -> FamilySpec:
@@ -94,7 +94,7 @@ class TaskFamily(Protocol):
         ...
 
     def make_environment(self, render: bool = False) -> gymnasium.Env[Any, Any]:
-        """The result is a new gymnasium environment; with `render` it can draw pictures.
+        """Return a new gymnasium environment; with `render` it can draw pictures.
 
         `reset(options={"task": task})` chooses the task, `info["success"]` of each step says whether the task is
         solved now, and an episode ends where a step returns terminated or truncated. Observations (O,) are the
@@ -103,19 +103,19 @@ class TaskFamily(Protocol):
         ...
 
     def sample_tasks(self, count: int, seed: int, split: Split) -> tuple[Task, ...]:
-        """The result holds `count` tasks of a split, the same for the same arguments."""
+        """Return `count` tasks of a split, the same for the same arguments."""
         ...
 
     def with_other_start(self, task: Task, seed: int) -> Task:
-        """The result is a task with the same hidden goal and another start. Raises ValueError if there is none."""
+        """Return a task with the same hidden goal and another start. Raises ValueError if there is none."""
         ...
 
     def goal(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """The result (G,) is where the expert goes, in world coordinates; it is hidden from policies."""
+        """Return (G,), where the expert goes, in world coordinates; it is hidden from policies."""
         ...
 
     def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """The result (A,), within [-1, 1], is what the expert, who sees the goal, does in the present state.
+        """Return (A,) within [-1, 1]: what the expert, who sees the goal, does in the present state.
 
         A family without an expert returns NaN.
         """
@@ -128,7 +128,7 @@ SHARED_SIZES = ("layout", "action_size", "goal_size", "reward_scale")
 
 @dataclass(frozen=True)
 class TaskDistribution:
-    """A distribution holds families and their tasks by split; no task stands in two splits."""
+    """Families and their tasks by split; no task stands in two splits."""
 
     families: Mapping[str, TaskFamily]
     train: tuple[Task, ...]
@@ -169,7 +169,7 @@ class TaskDistribution:
         validation_goals_per_family: int,
         test_goals_per_family: int,
     ) -> Self:
-        """The result holds so many tasks of every family in each split, as `TaskFamily.sample_tasks` draws them."""
+        """Return so many tasks of every family in each split, as `TaskFamily.sample_tasks` draws them."""
 
         def tasks(count: int, split: Split) -> tuple[Task, ...]:
             return tuple(task for family in families.values() for task in family.sample_tasks(count, seed, split))
@@ -190,7 +190,7 @@ class TaskDistribution:
         }
 
     def split(self, name: Split) -> tuple[Task, ...]:
-        """The result holds the tasks of one split."""
+        """Return the tasks of one split."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
     @property

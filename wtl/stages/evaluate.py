@@ -116,8 +116,8 @@ class EvaluationStage:
                 )
         return units
 
-    def _settings(self) -> _UnitSettings:
-        return _UnitSettings(self.config, self.protocol, self.regime, self.train_seed)
+    def _settings(self) -> _UnitFacts:
+        return _UnitFacts(self.config, self.protocol, self.regime, self.train_seed)
 
     def _groups(self, family: str) -> list[list[ControlEntry]]:
         """Return the entries of a family in groups of two or three that are one another's partners.
@@ -172,7 +172,7 @@ def _with_partners(groups: Sequence[Sequence[ControlEntry]]) -> tuple[ControlEnt
 
 
 @dataclass(frozen=True)
-class _UnitSettings:
+class _UnitFacts:
     config: EvaluationConfig
     protocol: ProtocolConfig
     regime: Regime
@@ -185,7 +185,7 @@ class _Unit:
     family: TaskFamily
     entries: tuple[ControlEntry, ...]
     contestants: tuple[Contestant, ...]
-    settings: _UnitSettings
+    settings: _UnitFacts
 
     @property
     def sessions(self) -> list[Session]:

@@ -27,7 +27,7 @@ class StockSteppingWarning(UserWarning):
 
 
 def accelerate(env: SawyerXYZEnv) -> SawyerXYZEnv:
-    """The result is ``env`` itself, with a faster class of the same behaviour.
+    """Return ``env`` itself, with a faster class of the same behaviour.
 
     With other library versions than ``VERIFIED`` it warns, once a process, and returns ``env`` as it came.
 
@@ -45,7 +45,7 @@ def accelerate(env: SawyerXYZEnv) -> SawyerXYZEnv:
 
 @lru_cache(maxsize=1)
 def _is_verified() -> bool:
-    """The result says whether the installed versions are the verified ones; the first call warns otherwise."""
+    """Return whether the installed versions are the verified ones; the first call warns otherwise."""
     installed = {name: version(name) for name in VERIFIED}
     others = [f"{name} {installed[name]} (verified: {VERIFIED[name]})" for name in VERIFIED]
     others = [text for name, text in zip(VERIFIED, others, strict=True) if installed[name] != VERIFIED[name]]

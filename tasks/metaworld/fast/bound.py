@@ -92,13 +92,13 @@ class Bound:
         self.position = self.qpos.tobytes() if self.reusable else None
 
     def tcp(self) -> tuple[float, float, float]:
-        """The result is the middle between the finger tips, x, y, z in metres, as ``tcp_center`` computes it."""
+        """Return the middle between the finger tips, x, y, z in metres, as ``tcp_center`` computes it."""
         right_x, right_y, right_z = self.right_tip.tolist()
         left_x, left_y, left_z = self.left_tip.tolist()
         return (right_x + left_x) / 2.0, (right_y + left_y) / 2.0, (right_z + left_z) / 2.0
 
     def norm3(self, x: float, y: float, z: float) -> float:
-        """The result is a vector's length as numpy computes it: BLAS may fuse multiply and add, Python would not."""
+        """Return a vector's length as numpy computes it: BLAS may fuse multiply and add, Python would not."""
         vector = self.diff
         vector[0] = x
         vector[1] = y
@@ -106,7 +106,7 @@ class Bound:
         return sqrt(vector.dot(vector))
 
     def norm2(self, x: float, y: float) -> float:
-        """The result is that of ``norm3``, in a plane."""
+        """Return that of ``norm3``, in a plane."""
         vector = self.pair
         vector[0] = x
         vector[1] = y
@@ -114,7 +114,7 @@ class Bound:
 
 
 def _bounding_volume_count(model: mujoco.MjModel) -> ctypes.c_int:
-    """The result is ``model.nbvh`` itself, or a number beside it where MuJoCo's memory looks different from 3.3.0's.
+    """Return ``model.nbvh`` itself, or a number beside it where MuJoCo's memory looks different from 3.3.0's.
 
     ``mj_collision`` starts by clearing one visualisation flag for each of the 135,000 nodes of the robot's mesh
     hierarchies, 1 microsecond each time, 9 % of a step without contacts. It is the one use of this number while
@@ -128,7 +128,7 @@ def _bounding_volume_count(model: mujoco.MjModel) -> ctypes.c_int:
 
 
 def _mocap_without_contacts(model: mujoco.MjModel) -> bool:
-    """The result says whether moving the mocap body leaves every contact as it is, with plain Euler steps."""
+    """Return whether moving the mocap body leaves every contact as it is, with plain Euler steps."""
     option = model.opt
     mocap = model.body_mocapid[model.geom_bodyid] >= 0
     childless = not (model.body_mocapid[model.body_parentid] >= 0).any()
@@ -138,14 +138,14 @@ def _mocap_without_contacts(model: mujoco.MjModel) -> bool:
 
 
 def _sites_matter(model: mujoco.MjModel) -> bool:
-    """The result says whether physics depends on where sites are, and not only what is drawn and observed."""
+    """Return whether physics depends on where sites are, and not only what is drawn and observed."""
     pulled = {mujoco.mjtTrn.mjTRN_SITE, mujoco.mjtTrn.mjTRN_SLIDERCRANK}
     tied = (model.eq_objtype == mujoco.mjtObj.mjOBJ_SITE).any()
     return bool(tied or model.ntendon or pulled & set(model.actuator_trntype.tolist()))
 
 
 def _derived_arrays(data: mujoco.MjData) -> list[np.ndarray]:
-    """The result holds every array of ``data`` with a fixed size and address; those of constraints come and go."""
+    """Return every array of ``data`` with a fixed size and address; those of constraints come and go."""
     skip = ("efc_", "bvh_", "maxuse", "solver", "island", "dof_island", "tendon_efc", "plugin")
     names = [name for name in dir(data) if not name.startswith(("_", *skip))]
     arrays = [getattr(data, name) for name in names]

@@ -58,7 +58,7 @@ class FastResets(SawyerXYZEnv):
         self._fast = Bound(self)
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """The result is that of ``SawyerXYZEnv.reset``; a task that was reset before is restored, not simulated."""
+        """Return that of ``SawyerXYZEnv.reset``; a task that was reset before is restored, not simulated."""
         if self._fast.data is not self.data:
             self._bind()
         if self.render_mode == "human" or not self._freeze_rand_vec or self._last_rand_vec is None:
@@ -78,7 +78,7 @@ class FastResets(SawyerXYZEnv):
         return known.observation.copy(), {}
 
     def _simulated_reset(self) -> RememberedReset:
-        """The result is what a reset, done as stock does it, changed.
+        """Return what a reset, done as stock does it, changed.
 
         Stock calls ``reset_model`` twice. The first call's simulation is thrown away by ``mj_resetData``; what stays
         of it are body positions in the model, which depend on the task alone: so its simulation is skipped.
@@ -132,7 +132,7 @@ class FastResets(SawyerXYZEnv):
 
 
 def _owned(value: Any) -> Any:
-    """The result is a copy of an array, but a view into MuJoCo's memory stays one (door-lock's handle)."""
+    """Return a copy of an array, but a view into MuJoCo's memory stays one (door-lock's handle)."""
     if isinstance(value, np.ndarray) and not _is_view_of_mujoco(value):
         return value.copy()
     return value

@@ -32,7 +32,7 @@ _GAUSSIAN = float(np.sqrt(-2 * np.log(0.1)))
 
 
 def norm(x: Any, ord: int | None = None) -> Any:
-    """The result is ``np.linalg.norm`` of a float64 vector or scalar: the same dot product (BLAS) and square root."""
+    """Return ``np.linalg.norm`` of a float64 vector or scalar: the same dot product (BLAS) and square root."""
     if type(x) is _ndarray:
         if x.dtype is _DOUBLE and (ord is None or ord == 2):
             return _float64(sqrt(x.dot(x)))
@@ -42,7 +42,7 @@ def norm(x: Any, ord: int | None = None) -> Any:
 
 
 def clip(a: Any, a_min: Any, a_max: Any, **options: Any) -> Any:
-    """The result is ``np.clip`` of a scalar."""
+    """Return ``np.clip`` of a scalar."""
     if isinstance(a, (float, np.float32)) and not options:
         kind = type(a) if isinstance(a, np.floating) else _float64
         return kind(a_min) if a < a_min else kind(a_max) if a > a_max else kind(a)
@@ -56,7 +56,7 @@ def tolerance(
     sigmoid: Any = "gaussian",
     value_at_margin: float = 0.1,
 ) -> Any:
-    """The result is ``reward_utils.tolerance`` of a scalar; what it is not written for goes to the original."""
+    """Return ``reward_utils.tolerance`` of a scalar; what it is not written for goes to the original."""
     if isinstance(x, float) and value_at_margin == 0.1:
         if sigmoid == "long_tail":
             return long_tail(float(x), bounds[0], bounds[1], float(margin))
@@ -66,7 +66,7 @@ def tolerance(
 
 
 def long_tail(x: float, lower: float, upper: float, margin: float, gaussian: bool = False) -> float:
-    """The result is ``tolerance`` with the sigmoid ``long_tail`` (or ``gaussian``) and 0.1 at the margin.
+    """Return ``tolerance`` with the sigmoid ``long_tail`` (or ``gaussian``) and 0.1 at the margin.
 
     Raises:
         ValueError: ``lower > upper`` or a negative margin, as the original.
@@ -85,7 +85,7 @@ def long_tail(x: float, lower: float, upper: float, margin: float, gaussian: boo
 
 
 def hamacher_product(a: Any, b: Any) -> Any:
-    """The result is ``reward_utils.hamacher_product``, whose message it copies, mistake included."""
+    """Return ``reward_utils.hamacher_product``, whose message it copies, mistake included."""
     if not ((0.0 <= a <= 1.0) and (0.0 <= b <= 1.0)):
         raise ValueError(f"a ({b}) and b ({b}) must range between 0 and 1")
     product = a * b
@@ -100,7 +100,7 @@ def _caging_reward(
     object_reach_radius: float, xz_thresh: float, desired_gripper_effort: float = 1.0,
     high_density: bool = False, medium_density: bool = False,
 ) -> Any:  # fmt: skip
-    """The result is ``SawyerXYZEnv._gripper_caging_reward``; ``init`` (3,) m is the object's position after a reset."""
+    """Return ``SawyerXYZEnv._gripper_caging_reward``; ``init`` (3,) m is the object's position after a reset."""
     if high_density and medium_density:
         raise ValueError("Can only be either high_density or medium_density")
     fast = env._fast
@@ -139,7 +139,7 @@ def _caging_of_stick(self: Any, action: Any, obj_pos: Any, *args: Any, **kwargs:
 
 
 def _caging_xz_and_pads(env: Any, obj_pos: Any, xz_thresh: float) -> tuple[float, list[tuple[float, float]]]:
-    """The result is caging in the x-z plane, then distance and margin of the right and the left pad."""
+    """Return caging in the x-z plane, then distance and margin of the right and the left pad."""
     fast = env._fast
     x, y, z = obj_pos.tolist()
     init_x, _, init_z = env.obj_init_pos.tolist()
@@ -154,7 +154,7 @@ def _caging_xz_and_pads(env: Any, obj_pos: Any, xz_thresh: float) -> tuple[float
 
 
 def _caging_in_two_widths(grip_margin: float, xz_thresh: float) -> Callable[..., float]:
-    """The result is the caging reward of push-back, soccer, sweep and sweep-into, which differ in two lengths (m)."""
+    """Return the caging reward of push-back, soccer, sweep and sweep-into, which differ in two lengths (m)."""
 
     def reward(self: Any, action: Any, obj_pos: Any, obj_radius: float, **unused: Any) -> float:
         caging_xz, pads = _caging_xz_and_pads(self, obj_pos, xz_thresh)
@@ -192,7 +192,7 @@ _CAGING: dict[str, Callable[..., Any]] = {
 
 
 def quaternion_by_kernel(matrix: Any) -> Any:
-    """The result is ``Rotation.from_matrix(matrix).as_quat()`` for one 3 x 3 matrix, by scipy's compiled kernel.
+    """Return ``Rotation.from_matrix(matrix).as_quat()`` for one 3 x 3 matrix, by scipy's compiled kernel.
 
     ``assume_valid`` skips the check that the matrix is orthogonal to 1e-12, which takes ten times as long as the
     conversion: MuJoCo makes every matrix from a quaternion it has just normalised, so it is orthogonal to 1e-15.
@@ -201,7 +201,7 @@ def quaternion_by_kernel(matrix: Any) -> Any:
 
 
 def quaternion_in_python(matrix: Any) -> list[float]:
-    """The result (x, y, z, w) follows the kernel's arithmetic, three times as fast without memory views."""
+    """Return (x, y, z, w) by the kernel's arithmetic, three times as fast without memory views."""
     a, b, c, d, e, f, g, h, i = matrix.ravel().tolist()
     trace = a + e + i
     if trace > a and trace > e and trace > i:
@@ -217,7 +217,7 @@ def quaternion_in_python(matrix: Any) -> list[float]:
 
 
 def _quaternion() -> Callable[[Any], Any]:
-    """The result is the fast conversion where it gives the kernel's bits: a compiler may have fused products there."""
+    """Return the fast conversion where it gives the kernel's bits: a compiler may have fused products there."""
     random = np.random.default_rng(0).normal(size=(300, 3, 3))
     matrices = np.linalg.qr(random)[0]
     matrices = matrices * np.linalg.det(matrices)[:, None, None].round()
@@ -233,13 +233,13 @@ class FastRotation:
 
     @classmethod
     def from_matrix(cls, matrix: Any) -> FastRotation:
-        """The result converts one 3 x 3 rotation matrix."""
+        """Return the quaternion of one 3 x 3 rotation matrix."""
         rotation = cls()
         rotation.quaternion = cls._convert(matrix)
         return rotation
 
     def as_quat(self) -> Any:
-        """The result is (x, y, z, w), an array or a list."""
+        """Return (x, y, z, w), an array or a list."""
         return self.quaternion
 
 
@@ -283,7 +283,7 @@ _UNTRANSLATED = ("__init__", "reset_model", "_reset_hand", "_set_obj_xyz", "_get
 
 
 def translated(family: type, fast: type) -> dict[str, Any]:
-    """The result holds the functions of ``family`` that run at every step, as members for its fast subclass ``fast``.
+    """Return the functions of ``family`` that run at every step, as members for its fast subclass ``fast``.
 
     Only Meta-World's own functions: what a user's subclass overrides stays as the user wrote it.
     """
@@ -304,7 +304,7 @@ def translated(family: type, fast: type) -> dict[str, Any]:
 
 
 def _undecorated(function: FunctionType) -> FunctionType:
-    """The result is the function inside ``assert_task_is_set``, a check that the fast ``step`` makes itself."""
+    """Return the function inside ``assert_task_is_set``, a check that the fast ``step`` makes itself."""
     if function.__name__ == "inner" and function.__closure__ is not None:
         inner = function.__closure__[function.__code__.co_freevars.index("func")].cell_contents
         assert isinstance(inner, FunctionType)
@@ -313,7 +313,7 @@ def _undecorated(function: FunctionType) -> FunctionType:
 
 
 def _translate(function: Any, family: type, fast: type) -> FunctionType:
-    """The result is ``function`` with fast primitives as globals, and ``_fast_data`` wherever it says ``data``."""
+    """Return ``function`` with fast primitives as globals, and ``_fast_data`` wherever it says ``data``."""
     code = function.__code__
     code = code.replace(co_names=tuple("_fast_data" if name == "data" else name for name in code.co_names))
     names = {k: v for k, v in _PRIMITIVES.items() if k in function.__globals__}

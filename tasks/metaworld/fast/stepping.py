@@ -27,7 +27,7 @@ _clip: Any = np._core.umath.clip  # type: ignore[attr-defined]
 
 
 def with_fast_class(env: SawyerXYZEnv) -> SawyerXYZEnv:
-    """The result is ``env`` itself, with the fast class of its family."""
+    """Return ``env`` itself, with the fast class of its family."""
     family: Any = type(env)._family if isinstance(env, FastEnv) else type(env)
     env.__class__ = _fast_class(family)
     env._bind()  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ def with_fast_class(env: SawyerXYZEnv) -> SawyerXYZEnv:
 
 @cache
 def _fast_class(family: Any) -> type[FastEnv]:
-    """The result is the fast subclass of ``family``, made once per process."""
+    """Return the fast subclass of ``family``, made once per process."""
     members: dict[str, Any] = {"_family": family, "__doc__": family.__doc__, "__module__": family.__module__}
     fast: Any = type(family.__name__, (FastEnv, family), members)
     for name, member in translated(family, fast).items():
@@ -71,7 +71,7 @@ class FastEnv(FastResets):
     # ---- stepping -------------------------------------------------------------------------------------------
 
     def step(self, action: Any) -> Any:
-        """The result is that of ``SawyerXYZEnv.step``: (39,) float64 observation, reward, False, truncated, info."""
+        """Return that of ``SawyerXYZEnv.step``: (39,) float64 observation, reward, False, truncated, info."""
         fast = self._fast
         if not self._set_task_called or self._did_see_sim_exception or self.curr_path_length >= self.max_path_length:
             fast.position = None
@@ -179,7 +179,7 @@ class FastEnv(FastResets):
         return self.touching_object(fast.main_geom)
 
     def touching_object(self, object_geom_id: int) -> bool:
-        """The result says whether both finger pads press on the geom, read from MuJoCo's contact arrays."""
+        """Return whether both finger pads press on the geom, read from MuJoCo's contact arrays."""
         data, fast = self.data, self._fast
         left: list[int] = []
         right: list[int] = []

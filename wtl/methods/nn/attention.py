@@ -36,7 +36,7 @@ class SelfAttentionBlock(nn.Module):
         self.feed_forward = _FeedForward(width)
 
     def forward(self, x_BLE: Tensor) -> Tensor:
-        """(B, L, E) -> (B, L, E)."""
+        """Return (B, L, E) tokens after they looked at one another."""
         q, k, v = (_split_heads(part, self.heads) for part in self.qkv(self.norm(x_BLE)).chunk(3, dim=-1))
         attended = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
         x_BLE = x_BLE + self.out(attended)
@@ -81,7 +81,7 @@ class RelativeAttentionBlock(nn.Module):
         return k.contiguous(), v.contiguous(), shared_key, torch.cat([view, payload_BLC], dim=-1)
 
     def forward(self, x_BQE: Tensor, view_BQVD: Tensor, cache: KeyValueCache) -> Tensor:
-        """(B, Q, E), (B, Q, V, D) -> (B, Q, E)."""
+        """Return (B, Q, E) queries after they looked into the context; `view_BQVD` is how things stand for each."""
         k, v, shared_key, shared_value = cache
         x = self.norm(x_BQE)
         q = _split_heads(self.q(x), self.heads)
