@@ -50,24 +50,28 @@ def actions(method: TransferMethod, contexts: list[Context], seeds: Sequence[int
 
 
 def test_the_newest_success_is_taken_then_the_demonstration_then_the_best_trial() -> None:
-    assert choose_reference(Context((SHOWN,), (SOLVED[0], SOLVED[1], FAILED[2]))) is SOLVED[1]
-    assert choose_reference(Context((SHOWN,), (FAILED[0],))) is SHOWN
+    both = Context((SHOWN,), (SOLVED[0], SOLVED[1], FAILED[2]))
+    assert choose_reference(both, SOLVED[1].observations[0]) is SOLVED[1]
+    assert choose_reference(both, NOW[0]) is SHOWN  # from another start there is no better one
+    assert choose_reference(Context((SHOWN,), (FAILED[0],)), NOW[0]) is SHOWN
     poor, rich = (replace(FAILED[0], rewards=np.full(5, value)) for value in (0.1, 0.2))
-    assert choose_reference(Context((), (poor, rich, poor))) is rich
+    assert choose_reference(Context((), (poor, rich, poor)), NOW[0]) is rich
     with pytest.raises(ValueError, match="expects a demonstration or a trial, got neither; choose another method"):
-        choose_reference(Context())
+        choose_reference(Context(), NOW[0])
 
 
-def test_a_success_is_repeated_whatever_else_is_known() -> None:
-    method = made()
-    alone = actions(method, [Context((), (SOLVED[0],))])
-    np.testing.assert_array_equal(alone, actions(method, [Context((SHOWN,), (FAILED[1], SOLVED[0]))]))
-    np.testing.assert_array_equal(alone, actions(made(seed=9), [Context((SHOWN,), (SOLVED[0],))]))
+def test_a_success_from_the_identical_start_is_repeated_whatever_else_is_known() -> None:
+    def first(seed: int, context: Context) -> np.ndarray:
+        return made(seed=seed).adapt([context], [1]).act(step_of(SOLVED[0].observations[:1]))
+
+    alone = first(0, Context((), (SOLVED[0],)))
+    np.testing.assert_array_equal(alone, first(0, Context((SHOWN,), (FAILED[1], SOLVED[0]))))
+    np.testing.assert_array_equal(alone, first(9, Context((SHOWN,), (SOLVED[0],))))
 
 
 def test_a_success_that_is_masked_is_not_known_to_be_one() -> None:
     masked = Context((SHOWN,), (SOLVED[0].with_outcome_masked(),))
-    assert choose_reference(masked) is SHOWN
+    assert choose_reference(masked, SOLVED[0].observations[0]) is SHOWN
 
 
 def test_rows_act_by_themselves() -> None:
@@ -91,7 +95,7 @@ def test_without_a_demonstration_hypotheses_spread_around_the_best_trial() -> No
     for seed in (1, 2):
         policy = made().adapt([Context((), (FAILED[0],))], [seed])
         policy.act(step_of(NOW[:1]))
-        found.append(policy._queue[0])
+        found.append(policy.policies[0]._queue[0])
     for offsets in found:
         assert offsets.shape == (CONFIG.hypotheses, 2) and not offsets[0].any() and offsets[1:].any(axis=1).all()
     assert (found[0][1:] != found[1][1:]).any()

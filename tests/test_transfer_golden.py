@@ -29,9 +29,8 @@ TRIED = [[Trajectory(**carried(10 + 10 * k + row, success=False)) for row in ran
 CONTEXTS = {
     "0": [Context((shown,)) for shown in SHOWN],
     "2": [Context((shown,), (TRIED[0][row], TRIED[1][row])) for row, shown in enumerate(SHOWN)],
-    "solved": [
-        Context((shown,), (replace(TRIED[0][row], successes=np.arange(40) == 39),)) for row, shown in enumerate(SHOWN)
-    ],
+    # Without the demonstration, which is what a success from another start is no better than since protocols are there.
+    "solved": [Context((), (replace(TRIED[0][row], successes=np.arange(40) == 39),)) for row in range(2)],
 }
 
 
@@ -61,7 +60,7 @@ def test_actions_are_those_of_before(trials: str, golden: dict[str, Any], method
     policy = method.adapt(CONTEXTS[trials], SEEDS)
     actions = np.stack([policy.act(step_of(observations_of(t), number=t)) for t in range(STEPS)])
     np.testing.assert_allclose(actions, golden["actions"][trials], atol=1e-4)
-    assert (policy._tries > 1).all()  # the golden episode tells of more than the first hypothesis
+    assert (policy.policies[0]._tries > 1).all()  # the golden episode tells of more than the first hypothesis
 
 
 def test_the_golden_contexts_differ(golden: dict[str, Any]) -> None:

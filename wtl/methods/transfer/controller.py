@@ -108,6 +108,11 @@ class TransferPolicy:
         self._queue = [np.zeros((1, size))] * count
         self._tries = np.zeros(count, int)
 
+    @property
+    def action_size(self) -> int:
+        """A."""
+        return self._actions.shape[-1]
+
     def act(self, step: StepBatch) -> np.ndarray:
         """See `Policy.act`."""
         rows, observations = step.rows, np.asarray(step.observations, np.float64)

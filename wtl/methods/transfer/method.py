@@ -6,8 +6,8 @@ succeeded is repeated. Nothing of a family needs to be recognised, so families n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,7 +21,11 @@ from wtl.data.segments import make_context_batch
 from wtl.methods.learner import Losses
 from wtl.methods.transfer.config import TransferConfig
 from wtl.methods.transfer.controller import TransferPolicy
+from wtl.methods.transfer.rules import offsets_after_success
 from wtl.methods.transfer.scorer import OffsetScorer, most_promising
+from wtl.play.policy import StepBatch
+
+NOTHING_TO_FOLLOW = "trajectory transfer expects a demonstration or a trial, got neither; choose another method"
 
 
 @dataclass(frozen=True)
@@ -51,27 +55,48 @@ class TransferMethod:
         self.config, self.spec, self.scorer, self.source = config, spec, scorer, source
         scorer.eval()
 
-    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> TransferPolicy:
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> AtFirstSight:
         """See `Method.adapt`. Raises ValueError for a context without any trajectory."""
-        config, unit = self.config, self.spec.layout.hand_step
-        references = [choose_reference(context) for context in contexts]
-        unsolved = [not context.solved for context in contexts]
-        demonstrated = [context.demonstration is not None for context in contexts]
+        if any(not (context.demonstrations or context.trials) for context in contexts):
+            raise ValueError(
+                "trajectory transfer expects a demonstration or a trial, got neither; choose another method"
+            )
 
-        def hypotheses(rows: np.ndarray, observations: np.ndarray) -> np.ndarray:
-            offsets = np.zeros((len(rows), config.hypotheses, self.spec.layout.dimensions))
-            generators = [stream(seeds[row], "guesses") for row in rows.tolist()]
-            for i, row in enumerate(rows.tolist()):
-                if unsolved[row] and not demonstrated[row]:
-                    spread = config.unknown_spread_steps * unit
-                    offsets[i, 1:] = spread * generators[i].standard_normal(offsets[i, 1:].shape)
-            asked = [i for i, row in enumerate(rows.tolist()) if unsolved[row] and demonstrated[row]]
-            if asked:
-                read = [contexts[rows[i]] for i in asked]
-                offsets[asked] = self._infer(read, observations[asked], [generators[i] for i in asked])
-            return offsets
+        def make(rows: list[int], start_RO: np.ndarray) -> TransferPolicy:
+            return self._policy([contexts[row] for row in rows], start_RO, [seeds[row] for row in rows])
 
-        return TransferPolicy(config.controller, self.spec.layout, references, hypotheses, seeds)
+        return AtFirstSight(make)
+
+    def _policy(self, contexts: Sequence[Context], start_BO: np.ndarray, seeds: Sequence[int]) -> TransferPolicy:
+        config, layout = self.config, self.spec.layout
+        references = [choose_reference(c, start) for c, start in zip(contexts, start_BO, strict=True)]
+        generators = [stream(seed, "guesses") for seed in seeds]
+        offsets = np.zeros((len(contexts), config.hypotheses, layout.dimensions))
+        asked = []
+        for row, (context, reference) in enumerate(zip(contexts, references, strict=True)):
+            if reference is not context.demonstration:
+                if not context.solved:
+                    spread = config.unknown_spread_steps * layout.hand_step
+                    offsets[row, 1:] = spread * generators[row].standard_normal(offsets[row, 1:].shape)
+            else:
+                asked.append(row)
+        if asked:
+            read = [contexts[row] for row in asked]
+            offsets[asked] = self._infer(read, start_BO[asked], [generators[row] for row in asked])
+        for row in asked:
+            if contexts[row].solved:
+                offsets[row] = self._after_success(contexts[row], start_BO[row], offsets[row])
+        return TransferPolicy(config.controller, layout, references, lambda rows, _: offsets[rows], seeds)
+
+    def _after_success(self, context: Context, start_O: np.ndarray, others_HD: np.ndarray) -> np.ndarray:
+        """Return (H, D): what the successes say, then what was inferred from rewards."""
+        assert context.demonstration is not None
+        solved, config = [trial for trial in context.trials if trial.success], self.config
+        doubt = 0.5 * config.reach_steps * self.spec.layout.hand_step
+        told = offsets_after_success(
+            context.demonstration, solved, start_O, self.spec.layout, config.controller.reference, doubt
+        )
+        return np.concatenate([told, others_HD])[: len(others_HD)]
 
     @torch.inference_mode()
     def _infer(
@@ -92,17 +117,52 @@ class TransferMethod:
         return np.stack(found)
 
 
-def choose_reference(context: Context) -> Trajectory:
-    """Return the newest trial that succeeded, else the demonstration, else the trial with the best mean reward.
+def choose_reference(context: Context, start_O: np.ndarray) -> Trajectory:
+    """Return what an episode that begins with this observation goes by.
+
+    It is the newest trial that succeeded from the identical start, which can be repeated as it is; else the
+    demonstration; else the newest trial that succeeded; else the trial with the best mean reward. A success from
+    another start is no better reference than the demonstration: it holds every failed hypothesis before it.
 
     Raises:
         ValueError: there is nothing.
     """
     solved = [trial for trial in context.trials if trial.success]
-    if solved:
-        return solved[-1]
+    start = np.asarray(start_O, np.float32)
+    repeatable = [trial for trial in solved if np.array_equal(trial.observations[0], start)]
+    if repeatable:
+        return repeatable[-1]
     if context.demonstration is not None:
         return context.demonstration
+    if solved:
+        return solved[-1]
     if context.trials:
         return max(context.trials, key=lambda trial: float(trial.rewards.mean()))
-    raise ValueError("trajectory transfer expects a demonstration or a trial, got neither; choose another method")
+    raise ValueError(NOTHING_TO_FOLLOW)
+
+
+class AtFirstSight:
+    """A `Policy` that is made for each episode when its first observation is there; nearly always for all at once."""
+
+    def __init__(self, make: Callable[[list[int], np.ndarray], TransferPolicy]) -> None:
+        """Take what makes the policy of these rows from their first observations (R, O)."""
+        self._make = make
+        self.policies: list[TransferPolicy] = []
+        self._place: dict[int, tuple[int, int]] = {}
+
+    def act(self, step: StepBatch) -> np.ndarray:
+        """See `Policy.act`."""
+        rows = step.rows.tolist()
+        new = [i for i, row in enumerate(rows) if row not in self._place]
+        if new:
+            self._place |= {rows[i]: (len(self.policies), place) for place, i in enumerate(new)}
+            self.policies.append(self._make([rows[i] for i in new], step.observations[new]))
+        if len(self.policies) == 1:
+            return self.policies[0].act(replace(step, rows=np.array([self._place[row][1] for row in rows])))
+        actions = np.zeros((len(rows), self.policies[0].action_size))
+        for number, policy in enumerate(self.policies):
+            mine = [i for i, row in enumerate(rows) if self._place[row][0] == number]
+            if mine:
+                own = np.array([self._place[rows[i]][1] for i in mine])
+                actions[mine] = policy.act(replace(step, rows=own, observations=step.observations[mine]))
+        return actions
