@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.metaworld.splits import ALL_FAMILIES, HIDDEN_GOAL
-from wtl.analysis.episodes import by_attempt, curves
+from wtl.analysis.episodes import by_attempt, curves, protocol_of
 from wtl.analysis.report import RunResults, load_runs, report_tables
 from wtl.analysis.tables import Cells, Table, to_markdown
 
@@ -26,6 +26,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 EXPERIMENTS = ROOT / "experiments"
 BEGIN, END = "<!-- results: made by docs/make_results.py -->\n\n", "\n<!-- end of results -->\n"
+PROTOCOLS_BEGIN = "<!-- protocols: made by docs/make_results.py -->\n\n"
+PROTOCOLS_END = "\n<!-- end of protocols -->\n"
+
+PROTOCOLS = ("redrawn", "redrawn-one-walk", "repeated", "redrawn-noise")
 
 PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     # page: the runs by their names, and which tables: those whose titles hold one of these words
@@ -57,6 +61,10 @@ PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
             "30 other families, without": "ml10/others-without.csv",
         },
         ("runs compared",),
+    ),
+    "protocols": (
+        {name: f"protocols/{name}.csv" for name in PROTOCOLS},
+        ("success in %", "by family"),
     ),
     "ml1-push": ({f"push-{seed}": f"ml1/push-{seed}.csv" for seed in range(3)}, ("push-0", "runs compared")),
     "ml1-pick-place": (
@@ -129,15 +137,30 @@ def headline() -> str:
     return to_markdown(Table("", tuple(header), (rows,))).removeprefix("****\n\n")
 
 
+def by_protocol() -> str:
+    """Return the README's table of protocols: the shipped method by attempt, beside control, luck and the expert."""
+    names = ("trajectory_transfer", "transfer_told_goal", "transfer_blind_search", "expert")
+    lines = []
+    for run in load({name: f"protocols/{name}.csv" for name in PROTOCOLS}).values():
+        found = {key[0]: by_attempt(rows) for key, rows in curves(run.rows).items() if not key[1]}
+        cells = [f"{100 * rows['success'].mean():.0f}" for name in names for rows in found[name].values()]
+        lines.append((protocol_of(run.rows).replace(", feedback at the end", ""), *cells))
+    header = ("protocol", *(f"attempt {k}" for k in range(4)), "told the goal", "blind search", "expert")
+    return to_markdown(Table("", header, (tuple(lines),))).removeprefix("****\n\n")
+
+
 def made() -> dict[Path, str]:
     """Return what each file has to hold."""
     files = {RESULTS / f"{name}.md": page(name) for name in PAGES}
     files[RESULTS / "scaling.md"] = scaling()
-    readme = (ROOT / "README.md").read_text()
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    files[ROOT / "README.md"] = before + BEGIN + headline() + END + after
+    readme = _filled((ROOT / "README.md").read_text(), BEGIN, headline(), END)
+    files[ROOT / "README.md"] = _filled(readme, PROTOCOLS_BEGIN, by_protocol(), PROTOCOLS_END)
     return files
+
+
+def _filled(text: str, begin: str, content: str, end: str) -> str:
+    before, _, rest = text.partition(begin)
+    return before + begin + content + end + rest.partition(end)[2]
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Improvement as inference, at its plainest: the demonstrated trajectory, warped by one goal offset.
 
 The network maps demonstration and trials to that offset, and `controller` tracks the warped trajectory. What has
-succeeded is repeated. Nothing of a family needs to be recognised, so families never seen are handled like all others.
+succeeded from the identical start is repeated; from another start, `rules` says where the end goes now. Nothing of a
+family needs to be recognised, so families never seen are handled like all others.
 """
 
 from __future__ import annotations
