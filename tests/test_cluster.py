@@ -205,7 +205,7 @@ def test_metaworld_demonstrations_are_the_same_bytes(cluster: Any, tmp_path: Pat
     for executor in ("local", "ray"):
         arguments = [few, "demonstrations.unit_episodes=2", f"directory={tmp_path / executor}", f"executor={executor}"]
         pipeline = Pipeline(load_config("ml1", [*arguments, "workers=1"]), Console(quiet=True))
-        pipeline.collect_demonstrations()
+        pipeline.run(only="demonstrations")
         pipeline.close()
         files = sorted((tmp_path / executor / "demonstrations").glob("*shard*"))
         made[executor] = {path.name: path.read_bytes() for path in files}

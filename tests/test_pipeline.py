@@ -139,7 +139,7 @@ def test_another_seed_begins_with_other_weights(
         torch.manual_seed(0)  # as in a fresh process
         config = replace(toy_run.config, directory=str(tmp_path / str(seed)), seed=seed)
         pipeline = Pipeline(config, Console(quiet=True))
-        pipeline.collect_demonstrations()
+        pipeline.run(only="demonstrations")
         with pytest.raises(InterruptedError):
             pipeline.run(only="imitation/trial")
     assert first[0].shape == first[1].shape and (first[0] != first[1]).any()

@@ -93,7 +93,7 @@ def stage(
 ) -> None:
     """One stage by itself; under torchrun several processes do a training together."""
     with _pipeline(config, overrides) as pipeline:
-        trainings = [step.name for step in pipeline.steps() if step.trains]
+        trainings = [step.name for step in pipeline.steps() if step.train]
         if pipeline.group.size > 1 and name not in trainings:
             raise ValueError(f"torchrun is for trainings, got {name!r}; they are {', '.join(trainings)}")
         pipeline.run(only=name)
@@ -104,8 +104,8 @@ def evaluate(config: ConfigName, overrides: Overrides = None) -> None:
     """Method, controls and other methods on one fixed list of entries; then the report."""
     with _pipeline(config, overrides) as pipeline:
         if pipeline.config.checkpoint:  # nothing but demonstrations comes before
-            pipeline.collect_demonstrations()
-        pipeline.evaluate()
+            pipeline.run(only="demonstrations")
+        pipeline.run(only="evaluation")
         _present(pipeline)
 
 
@@ -152,7 +152,7 @@ def video(
     check_ending(out)
     with _pipeline(config, overrides) as pipeline:
         if pipeline.config.checkpoint:
-            pipeline.collect_demonstrations()
+            pipeline.run(only="demonstrations")
         else:
             pipeline.plan.evaluation.require()
         write_video(make_clips(pipeline.plan, entry, style), out)  # type: ignore[arg-type]

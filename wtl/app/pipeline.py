@@ -5,6 +5,7 @@ This is the composition: it knows the kinds of stages and no stage knows it. It 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,9 +39,10 @@ class Step:
     name: str
     """Its folder in the run directory."""
     stage: Stage
-    run: Callable[[], None]
-    trains: bool = False
-    """Whether several processes may do it together."""
+    make: Callable[[Progress], dict[str, Any]]
+    """Does the work and returns what the manifest says of it."""
+    train: TrainConfig | None = None
+    """What it trains with, if it does: the one thing that several processes may do together."""
 
 
 class Pipeline:
@@ -57,19 +59,16 @@ class Pipeline:
     def steps(self) -> list[Step]:
         """Return all stages in order; each method's trainings come after the trials that they read."""
         plan = self.plan
-        steps = [Step("demonstrations", plan.demonstrations, self.collect_demonstrations)]
+        steps = [Step("demonstrations", plan.demonstrations, self._demonstrate)]
         for method in (plan.main, *plan.others):
             for phase in method.phases:
-                steps += self._phase_steps(method, phase)
-        return [*steps, Step("evaluation", plan.evaluation, self.evaluate)]
-
-    def _phase_steps(self, method: MethodPlan, phase: Phase) -> list[Step]:
-        train = self.plan.training(method, phase)
-        steps = [Step(_name(method, train), train, lambda: self.train(method, phase), trains=True)]
-        if phase.collection:
-            trials = self.plan.collection(method, phase)
-            steps.insert(0, Step(_name(method, trials), trials, lambda: self.collect_trials(method, phase)))
-        return steps
+                if phase.collection:
+                    trials = plan.collection(method, phase)
+                    steps.append(Step(_name(method, trials), trials, functools.partial(self._try, method, phase)))
+                train = plan.training(method, phase)
+                make = functools.partial(self._train, method, phase)
+                steps.append(Step(_name(method, train), train, make, phase.train))
+        return [*steps, Step("evaluation", plan.evaluation, self._evaluate)]
 
     def run(self, only: str = "") -> None:
         """Carry out all stages, or the one of this name.
@@ -83,84 +82,63 @@ class Pipeline:
         for name, reason in self.plan.left_out.items():
             self.console.print(f"{name} is left out: {reason}", style="yellow", markup=False)
         for step in steps:
-            if not only or step.name == only:
-                step.run()
+            if (only and step.name != only) or self._skips(step):
+                continue
+            with self._bar(step.name) as progress:
+                results = step.make(progress)
+            self.group.on_main(functools.partial(step.stage.finish, **results))
+            self.console.print(f"{step.stage.directory}: " + ", ".join(f"{k} {v}" for k, v in results.items()))
 
-    def collect_demonstrations(self) -> None:
-        """Carry out the stage `demonstrations`."""
-        c, stage = self.config, self.plan.demonstrations
-
-        def make() -> dict[str, Any]:
-            kind = DemonstrationStage(self.plan.distribution, c.demonstrations, c.regime, c.seed)
-            with self._bar("demonstrations") as progress:
-                kind.collect(stage.directory, self.executor, progress)
-            return _describe(EpisodeStore(stage.directory))
-
-        self._run(stage, make)
-
-    def collect_trials(self, method: MethodPlan, phase: Phase) -> None:
-        """Carry out the collection before a phase."""
-        c, plan, stage, collection = self.config, self.plan, self.plan.collection(method, phase), phase.collection
-        assert collection is not None
-
-        def make() -> dict[str, Any]:
-            kind = TrialStage(
-                plan.distribution, c.trials, c.protocol, plan.shown(), c.seed,
-                collection.round_number, collection.retries, collection.labelled,
-            )  # fmt: skip
-            with self._bar(_name(method, stage)) as progress:
-                kind.collect(plan.collecting_player(method, phase), stage.directory, self.executor, progress)
-            return _describe(EpisodeStore(stage.directory))
-
-        self._run(stage, make)
-
-    def train(self, method: MethodPlan, phase: Phase) -> None:
-        """Carry out the training of a phase."""
-        plan, stage = self.plan, self.plan.training(method, phase)
-
-        def make() -> dict[str, Any]:
-            kind = FitStage(
-                plan.distribution, method.spec, method.config, phase, self.config.regime, self.config.seed,
-                method.label(phase),
-            )  # fmt: skip
-            stores = [source.directory for source in plan.stores(method, phase)]
-            before = plan.checkpoint(method, method.before(phase))
-            name = _name(method, stage)
-            with self._bar(name) as progress:
-                return kind.fit(stores, before, stage.directory, plan.root / "tensorboard" / name, self.group, progress)
-
-        self._run(stage, make, phase.train)
-
-    def evaluate(self) -> None:
-        """Carry out the stage `evaluation`."""
-        plan, stage = self.plan, self.plan.evaluation
-
-        def make() -> dict[str, Any]:
-            with self._bar("evaluation") as progress:
-                rows = plan.evaluation_stage().evaluate(plan.contestants(), stage.directory, self.executor, progress)
-            return {"episodes": rows, "goals_per_family": self.config.tasks.goals_per_family}
-
-        self._run(stage, make)
-
-    def _run(self, stage: Stage, make: Callable[[], dict[str, Any]], train: TrainConfig | None = None) -> None:
-        """Run a stage unless it is complete; `train` is what it trains with, the one thing that a group does."""
+    def _skips(self, step: Step) -> bool:
+        """Return whether a stage is complete; if not, it has begun when this returns."""
 
         def begin() -> None:
-            for before in stage.inputs:
+            for before in step.stage.inputs:
                 before.require()
             _ = self.plan.distribution  # a mistake in the tasks must show before anything is written
-            if train:
-                micro_batches_of(train, self.group)
-            stage.begin()
+            if step.train:
+                micro_batches_of(step.train, self.group)
+            step.stage.begin()
             write_atomically(self.plan.root / "config.yaml", to_yaml(self.config).encode())
 
-        if self.group.on_main(stage.finished):
-            self.console.print(f"[dim]{stage.directory} is complete, skipped[/dim]")
-            return
+        if self.group.on_main(step.stage.finished):
+            self.console.print(f"[dim]{step.stage.directory} is complete, skipped[/dim]")
+            return True
         self.group.on_main(begin)
-        results = make()
-        self.group.on_main(lambda: stage.finish(**results))
-        self.console.print(f"{stage.directory}: " + ", ".join(f"{k} {v}" for k, v in results.items()))
+        return False
+
+    # What the steps make.
+
+    def _demonstrate(self, progress: Progress) -> dict[str, Any]:
+        c, directory = self.config, self.plan.demonstrations.directory
+        stage = DemonstrationStage(self.plan.distribution, c.demonstrations, c.regime, c.seed)
+        stage.collect(directory, self.executor, progress)
+        return _describe(EpisodeStore(directory))
+
+    def _try(self, method: MethodPlan, phase: Phase, progress: Progress) -> dict[str, Any]:
+        c, plan, collection = self.config, self.plan, phase.collection
+        assert collection is not None
+        directory = plan.collection(method, phase).directory
+        stage = TrialStage(
+            plan.distribution, c.trials, c.protocol, plan.shown(), c.seed,
+            collection.round_number, collection.retries, collection.labelled,
+        )  # fmt: skip
+        stage.collect(plan.collecting_player(method, phase), directory, self.executor, progress)
+        return _describe(EpisodeStore(directory))
+
+    def _train(self, method: MethodPlan, phase: Phase, progress: Progress) -> dict[str, Any]:
+        c, plan, directory = self.config, self.plan, self.plan.training(method, phase).directory
+        label = method.label(phase)
+        stage = FitStage(plan.distribution, method.spec, method.config, phase, c.regime, c.seed, label)
+        stores = [source.directory for source in plan.stores(method, phase)]
+        before = plan.checkpoint(method, method.before(phase))
+        logs = plan.root / "tensorboard" / method.spec.name / phase.name
+        return stage.fit(stores, before, directory, logs, self.group, progress)
+
+    def _evaluate(self, progress: Progress) -> dict[str, Any]:
+        plan = self.plan
+        rows = plan.evaluation_stage().evaluate(plan.contestants(), plan.evaluation.directory, self.executor, progress)
+        return {"episodes": rows, "goals_per_family": self.config.tasks.goals_per_family}
 
     @contextmanager
     def _bar(self, title: str) -> Iterator[Progress]:

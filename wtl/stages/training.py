@@ -180,9 +180,8 @@ class Training:
         }
         _save_checkpoint(self._checkpoint, content)
 
-    def _losses(self, batch: Batch, loss: Callable[[Batch], Losses] | None = None) -> Losses:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return (loss or self.loss)(batch.to(self.device))
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     @functools.cached_property
     def _shared_loss(self) -> nn.Module:
@@ -202,7 +201,8 @@ class Training:
             # Processes wait for one another once a step, with the last micro-batch.
             waits = self.group.size == 1 or left == 0
             with contextlib.nullcontext() if waits else self._shared_loss.no_sync():  # type: ignore[operator]
-                losses = self._losses(batch, self._shared_loss)
+                with self._precision():
+                    losses = self._shared_loss(batch.to(self.device))
                 (losses.total / len(parts)).backward()
             rows.append(torch.stack([loss.detach() for loss in losses.named().values()]))
         all_losses = [
@@ -231,7 +231,8 @@ class Training:
         self.network.eval()
         count = self.config.validation_batches
         # Gradients stay on: a method that adapts by gradient steps needs them here too.
-        return _mean([self._losses(batches(i)) for i in range(count)])
+        with self._precision():
+            return _mean([self.loss(batches(i).to(self.device)) for i in range(count)])
 
     def fit(self, batches: MetaBatches, validation: MetaBatches | None, progress: Progress) -> None:
         """Train to the last step; the leading process writes checkpoints, TensorBoard and `losses.csv` on the way."""
