@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 EXPERIMENTS = ROOT / "experiments"
 BEGIN, END = "<!-- results: made by docs/make_results.py -->\n\n", "\n<!-- end of results -->\n"
-PROTOCOLS_BEGIN = "<!-- protocols: made by docs/make_results.py -->\n\n"
-PROTOCOLS_END = "\n<!-- end of protocols -->\n"
+PROTOCOLS_BEGIN = "<!-- protocols: made by docs/make_results.py -->\n"
+PROTOCOLS_END = "<!-- end of protocols -->\n"
 
 PROTOCOLS = ("redrawn", "redrawn-one-walk", "repeated", "redrawn-noise")
 
@@ -154,13 +154,16 @@ def made() -> dict[Path, str]:
     files = {RESULTS / f"{name}.md": page(name) for name in PAGES}
     files[RESULTS / "scaling.md"] = scaling()
     readme = _filled((ROOT / "README.md").read_text(), BEGIN, headline(), END)
-    files[ROOT / "README.md"] = _filled(readme, PROTOCOLS_BEGIN, by_protocol(), PROTOCOLS_END)
+    files[ROOT / "README.md"] = _filled(readme, PROTOCOLS_BEGIN, f"\n{by_protocol()}\n", PROTOCOLS_END)
     return files
 
 
 def _filled(text: str, begin: str, content: str, end: str) -> str:
-    before, _, rest = text.partition(begin)
-    return before + begin + content + end + rest.partition(end)[2]
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        sys.exit(f"README.md must hold the lines {begin.strip()} and {end.strip()}, each with an empty line beside it")
+    return before + begin + content + end + after
 
 
 def main() -> None:
