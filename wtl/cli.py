@@ -1,7 +1,7 @@
 """The command line: `wtl run CONFIG [key=value ...]` and what goes with it. Heavy imports happen in commands.
 
-Each mistake of a user is one sentence on stderr and exit code 2; nothing on disk is touched by it. Workers that die
-again and again are one sentence and exit code 1.
+Each mistake of a user is one sentence on stderr and exit code 2; nothing on disk is touched by it. Bad luck (a full
+disk, workers that die again and again) is one sentence and exit code 1.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from wtl.compute.distributed import ProcessGroup
 from wtl.compute.executor import WorkersDied
+from wtl.core.files import explain, is_bad_luck
 
 if TYPE_CHECKING:
     from wtl.app.pipeline import Pipeline
@@ -35,7 +37,8 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for exam
 
 
 @contextlib.contextmanager
-def _pipeline(config: str, overrides: list[str] | None) -> Iterator[Pipeline]:
+def _pipeline(config: str, overrides: list[str] | None, writes: bool = False) -> Iterator[Pipeline]:
+    """Give a pipeline; one that `writes` holds its directory from beginning to end."""
     from wtl.app.config import load_config
     from wtl.app.pipeline import Pipeline
 
@@ -43,7 +46,8 @@ def _pipeline(config: str, overrides: list[str] | None) -> Iterator[Pipeline]:
     pipeline = Pipeline(load_config(config, overrides or []), console if group.is_main else Console(quiet=True), group)
     group.join()
     try:
-        yield pipeline
+        with pipeline.held() if writes else contextlib.nullcontext():
+            yield pipeline
         group.leave()
     except KeyboardInterrupt:  # typer would turn it into a silent exit code
         console.print("interrupted; the same command goes on where this one stopped")
@@ -72,7 +76,7 @@ def _present(pipeline: Pipeline) -> None:
 @app.command()
 def run(config: ConfigName, overrides: Overrides = None) -> None:
     """Everything: collect, train, evaluate, report. Complete stages are skipped, cut ones go on."""
-    with _pipeline(config, overrides) as pipeline:
+    with _pipeline(config, overrides, writes=True) as pipeline:
         pipeline.run()
         _present(pipeline)
 
@@ -92,7 +96,7 @@ def stage(
     overrides: Overrides = None,
 ) -> None:
     """One stage by itself; under torchrun several processes do a training together."""
-    with _pipeline(config, overrides) as pipeline:
+    with _pipeline(config, overrides, writes=True) as pipeline:
         trainings = [step.name for step in pipeline.steps() if step.train]
         if pipeline.group.size > 1 and name not in trainings:
             raise ValueError(f"torchrun is for trainings, got {name!r}; they are {', '.join(trainings)}")
@@ -102,7 +106,7 @@ def stage(
 @app.command()
 def evaluate(config: ConfigName, overrides: Overrides = None) -> None:
     """Method, controls and other methods on one fixed list of entries; then the report."""
-    with _pipeline(config, overrides) as pipeline:
+    with _pipeline(config, overrides, writes=True) as pipeline:
         if pipeline.config.checkpoint:  # nothing but demonstrations comes before
             pipeline.run(only="demonstrations")
         pipeline.run(only="evaluation")
@@ -213,9 +217,12 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on where this one stopped")
         raise SystemExit(130) from None
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError) as error:
         console.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
+    except OSError as error:
+        console.print(f"[bold red]error:[/bold red] {escape(explain(error))}", highlight=False, soft_wrap=True)
+        raise SystemExit(1 if is_bad_luck(error) else 2) from None
     except WorkersDied as error:
         sentence = f"{error}; if memory is short, set workers lower. The same command goes on where this one stopped"
         console.print(f"[bold red]error:[/bold red] {sentence}", highlight=False, soft_wrap=True)

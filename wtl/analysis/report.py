@@ -30,6 +30,7 @@ from wtl.analysis.episodes import (
 from wtl.analysis.results import read_results
 from wtl.analysis.statistics import PairedDifference
 from wtl.analysis.tables import Cells, Table
+from wtl.core.records import check_files
 
 Summary = dict[str, dict[str, dict[str, list[dict[str, Any]]]]]
 """Method, control (empty for the method itself), group, then the points of its improvement curve by
@@ -58,6 +59,7 @@ def load_run(run: Path) -> RunResults:
     for name in ("episodes.csv", "families.json"):
         if not (directory / name).is_file():
             raise FileNotFoundError(f"{run} is not evaluated: no {directory / name}; run `wtl evaluate`")
+    check_files(directory)
     rows = to_table(read_results(directory / "episodes.csv"))
     if rows.empty:
         raise ValueError(f"{directory / 'episodes.csv'} holds no episodes; evaluate again")
@@ -81,7 +83,7 @@ def _read_families(path: Path) -> dict[str, bool]:
     try:
         content = json.loads(path.read_text())
         families = {name: about["hidden_goal"] for name, about in content.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         families = {"": None}
     if not all(isinstance(hidden, bool) for hidden in families.values()):
         raise ValueError(f'{path} must hold {{"FAMILY": {{"hidden_goal": true}}, ...}}; evaluate again')

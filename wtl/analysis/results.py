@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -134,9 +135,20 @@ def read_results(path: Path) -> tuple[EpisodeResult, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a CSV file (not UTF-8 text)") from None
+    odd = _CONTROL.search(text)
+    if odd:
+        line = text.count("\n", 0, odd.start()) + 1
+        raise ValueError(f"{path}, line {line}: expected text, got the control character {odd[0]!r}")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = reader.fieldnames or ()
+    except csv.Error as error:
+        raise ValueError(f"{path}, line 1: {error}") from None
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path}, line 1: the column {twice[0]} stands there twice")
     required = [name for name in COLUMNS if name not in _LATER]
-    missing = [name for name in required if name not in (reader.fieldnames or ())]
+    missing = [name for name in required if name not in header]
     if missing:
         raise ValueError(f"{path} must have the columns {', '.join(required)}; missing: {', '.join(missing)}")
     rows: dict[tuple[Any, ...], EpisodeResult] = {}
@@ -161,7 +173,7 @@ def _from_text(line: Mapping[str, str]) -> EpisodeResult:
         raise ValueError(f"expected as many values as the header has columns, {len(line)}")
     values: dict[str, Any] = {}
     for name in (name for name in COLUMNS if name in line):
-        parse, expected = _PARSERS.get(name, (str, "text"))
+        parse, expected = _PARSERS.get(name, (_line, "text on one line"))
         try:
             values["total_reward" if name == "return" else name] = parse(line[name])
         except (ValueError, KeyError):
@@ -169,11 +181,33 @@ def _from_text(line: Mapping[str, str]) -> EpisodeResult:
     return EpisodeResult(**values)
 
 
-_WHOLE = (int, "a whole number")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def _whole(text: str) -> int:
+    """Return a whole number of 64 bits as everybody writes it; `int` also takes `1_000`, spaces and other digits."""
+    if not re.fullmatch(r"-?[0-9]{1,19}", text) or abs(int(text)) >= 2**63:
+        raise ValueError
+    return int(text)
+
+
+def _line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _number(text: str) -> float:
+    if not re.fullmatch(r"[-+0-9.eE]+|-?(nan|inf)", text):
+        raise ValueError
+    return float(text)
+
+
+_WHOLE = (_whole, "a whole number")
 _FLAGS = {"0": False, "1": True}
 _PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "train_seed": _WHOLE, "seed": _WHOLE, "attempt": _WHOLE, "steps": _WHOLE,
-    "success": (_FLAGS.__getitem__, "0 or 1"), "return": (float, "a number"),
+    "success": (_FLAGS.__getitem__, "0 or 1"), "return": (_number, "a number"),
     "success_last": (lambda text: _FLAGS[text] if text else None, "0, 1 or empty"),
-    "first_success": (lambda text: int(text) if text else None, "a whole number or empty"),
+    "first_success": (lambda text: _whole(text) if text else None, "a whole number or empty"),
 }  # fmt: skip

@@ -43,7 +43,12 @@ def to_markdown(table: Table) -> str:
     """Return the table with its title in bold above; the text ends with a newline."""
     rows = [row for section in table.sections for row in section]
     lines = [table.header, ("---",) * len(table.header), *rows]
-    return f"**{table.title}**\n\n" + "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return f"**{table.title}**\n\n" + "".join("| " + " | ".join(map(_escaped, line)) + " |\n" for line in lines)
+
+
+def _escaped(cell: str) -> str:
+    """Return a cell in which nothing ends it early."""
+    return cell.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _to_rich(table: Table) -> rich.table.Table:

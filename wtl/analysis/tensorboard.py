@@ -14,7 +14,6 @@ any encoded image, and TensorBoard serves the bytes of an animated GIF as they a
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from wtl.analysis.comparisons import against_others, gains
 from wtl.analysis.episodes import by_setting, curve_name, curves, groups, main_method, main_rows, success_rates
 from wtl.analysis.report import RunResults, report_tables
 from wtl.analysis.tables import to_markdown
+from wtl.core.files import naming, scratch_folder
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -74,12 +74,12 @@ def write_tensorboard(
     if rows.empty:
         raise ValueError("there is nothing to write to TensorBoard: no rows")
     log_dir = log_dir.resolve()
-    target, partial = log_dir / "curves", log_dir.with_name(f".{log_dir.name}.curves.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    # Beside the folder that TensorBoard reads, so that it never sees what is not whole.
+    with scratch_folder(log_dir.parent) as scratch:
+        new, target = scratch / "curves", log_dir / "curves"
         settings = by_setting(rows)
         for setting, members in settings.items():
-            directory = partial if len(settings) == 1 else partial / setting
+            directory = new if len(settings) == 1 else new / setting
             _write_curves(directory, members, hidden_goal_families)
             with _writer(directory / main_method(members)) as writer:
                 _write_texts(writer, RunResults(members, hidden_goal_families), config_yaml)
@@ -88,9 +88,11 @@ def write_tensorboard(
                         _add_picture(writer, f"{kind}/{name}", path)
                 writer.flush()
                 _write_hyper_parameters(writer, members, hyper_parameters)
-        _swap(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with naming(target):
+            log_dir.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                target.replace(scratch / "old")
+            new.replace(target)
     return target
 
 
@@ -168,14 +170,3 @@ def _add_picture(writer: SummaryWriter, tag: str, path: Path) -> None:
         raise ValueError(f"{path} must be a PNG or a GIF to be shown in TensorBoard") from None
     image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
     writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), 0)
-
-
-def _swap(new: Path, target: Path) -> None:
-    """Puts a directory in the place of another; whatever is killed, the next call starts clean."""
-    old = new.with_suffix(".old")
-    shutil.rmtree(old, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        target.replace(old)
-    new.replace(target)
-    shutil.rmtree(old, ignore_errors=True)

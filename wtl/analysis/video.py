@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from wtl.core.episode import Episode
+from wtl.core.files import naming, scratch_folder
 from wtl.core.task import FamilySpec
 
 Style = Literal["auto", "camera", "sketch"]
@@ -124,12 +125,12 @@ def write_video(clips: Sequence[Clip], path: Path, frames_per_s: int = 12) -> No
     Raises ValueError for another ending.
     """
     check_ending(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     strip = side_by_side(clips)
-    partial = path.with_name(f".partial-{path.name}")
-    if path.suffix == ".gif":
-        imageio.imwrite(partial, strip, duration=1000 // frames_per_s, loop=0)
-    else:
-        even = [frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2] for frame in strip]
-        imageio.imwrite(partial, np.stack(even), fps=frames_per_s, macro_block_size=2)
-    partial.replace(path)
+    with naming(path), scratch_folder(path.parent) as scratch:
+        partial = scratch / f"video{path.suffix}"
+        if path.suffix == ".gif":
+            imageio.imwrite(partial, strip, duration=1000 // frames_per_s, loop=0)
+        else:
+            even = [frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2] for frame in strip]
+            imageio.imwrite(partial, np.stack(even), fps=frames_per_s, macro_block_size=2)
+        partial.replace(path)

@@ -5,6 +5,7 @@ This is the composition: it knows the kinds of stages and no stage knows it. It 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from wtl.compute.distributed import SINGLE, ProcessGroup
 from wtl.compute.executor import Executor, LocalExecutor, SerialExecutor
 from wtl.compute.ray import RayExecutor
 from wtl.core.files import write_atomically
+from wtl.core.lock import locked
 from wtl.data.store import EpisodeStore
 from wtl.methods.learner import TrainConfig
 from wtl.methods.spec import Phase
@@ -41,8 +43,17 @@ class Step:
     stage: Stage
     make: Callable[[Progress], dict[str, Any]]
     """Does the work and returns what the manifest says of it."""
+    files: tuple[str, ...]
+    """What it leaves for others to read; the manifest has their checksums."""
     train: TrainConfig | None = None
     """What it trains with, if it does: the one thing that several processes may do together."""
+    policies: Callable[[], dict[str, str]] = dict
+    """Returns the checksum of each trained method that plays in it."""
+
+
+STORE = ("store.json",)
+TRAINING = ("checkpoint/method.json", "checkpoint/weights.safetensors", "losses.csv")
+EVALUATION = ("entries.json", "families.json", "episodes.csv")
 
 
 class Pipeline:
@@ -59,16 +70,19 @@ class Pipeline:
     def steps(self) -> list[Step]:
         """Return all stages in order; each method's trainings come after the trials that they read."""
         plan = self.plan
-        steps = [Step("demonstrations", plan.demonstrations, self._demonstrate)]
+        steps = [Step("demonstrations", plan.demonstrations, self._demonstrate, STORE)]
         for method in (plan.main, *plan.others):
             for phase in method.phases:
                 if phase.collection:
                     trials = plan.collection(method, phase)
-                    steps.append(Step(_name(method, trials), trials, functools.partial(self._try, method, phase)))
+                    make = functools.partial(self._try, method, phase)
+                    played = functools.partial(plan.policies, [(method, method.before(phase))])
+                    steps.append(Step(_name(method, trials), trials, make, STORE, policies=played))
                 train = plan.training(method, phase)
                 make = functools.partial(self._train, method, phase)
-                steps.append(Step(_name(method, train), train, make, phase.train))
-        return [*steps, Step("evaluation", plan.evaluation, self._evaluate)]
+                steps.append(Step(_name(method, train), train, make, TRAINING, phase.train))
+        played = functools.partial(plan.policies, [(method, method.phases) for method in (plan.main, *plan.others)])
+        return [*steps, Step("evaluation", plan.evaluation, self._evaluate, EVALUATION, policies=played)]
 
     def run(self, only: str = "") -> None:
         """Carry out all stages, or the one of this name.
@@ -81,31 +95,42 @@ class Pipeline:
             raise ValueError(f"there is no stage {only!r}; the stages are {', '.join(step.name for step in steps)}")
         for name, reason in self.plan.left_out.items():
             self.console.print(f"{name} is left out: {reason}", style="yellow", markup=False)
-        for step in steps:
-            if (only and step.name != only) or self._skips(step):
-                continue
+        with self.held():
+            for step in steps:
+                if not only or step.name == only:
+                    self._carry_out(step)
+
+    def _carry_out(self, step: Step) -> None:
+        if self._is_complete(step):
+            return
+        # A stage's folder may be a link to a place that other runs share, so it is held for itself too.
+        with self.held(step.stage.directory):
+            if self._is_complete(step):
+                return
+            self.group.on_main(functools.partial(self._begin, step))
             with self._bar(step.name) as progress:
                 results = step.make(progress)
-            self.group.on_main(functools.partial(step.stage.finish, **results))
-            self.console.print(f"{step.stage.directory}: " + ", ".join(f"{k} {v}" for k, v in results.items()))
+            self.group.on_main(lambda: step.stage.finish(results, step.files, step.policies()))
+        self.console.print(f"{step.stage.directory}: " + ", ".join(f"{k} {v}" for k, v in results.items()))
 
-    def _skips(self, step: Step) -> bool:
-        """Return whether a stage is complete; if not, it has begun when this returns."""
+    def held(self, directory: Path | None = None) -> contextlib.AbstractContextManager[None]:
+        """Hold the run directory, or a folder of it, in the process that writes there. Raises InUseError."""
+        return locked(directory or self.plan.root) if self.group.is_main else contextlib.nullcontext()
 
-        def begin() -> None:
-            for before in step.stage.inputs:
-                before.require()
-            _ = self.plan.distribution  # a mistake in the tasks must show before anything is written
-            if step.train:
-                micro_batches_of(step.train, self.group)
-            step.stage.begin()
-            write_atomically(self.plan.root / "config.yaml", to_yaml(self.config).encode())
-
-        if self.group.on_main(step.stage.finished):
+    def _is_complete(self, step: Step) -> bool:
+        complete = self.group.on_main(step.stage.finished)
+        if complete:
             self.console.print(f"[dim]{step.stage.directory} is complete, skipped[/dim]")
-            return True
-        self.group.on_main(begin)
-        return False
+        return complete
+
+    def _begin(self, step: Step) -> None:
+        for before in step.stage.inputs:
+            before.require()
+        _ = self.plan.distribution  # a mistake in the tasks must show before anything is written
+        if step.train:
+            micro_batches_of(step.train, self.group)
+        step.stage.begin()
+        write_atomically(self.plan.root / "config.yaml", to_yaml(self.config).encode())
 
     # What the steps make.
 

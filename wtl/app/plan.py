@@ -7,6 +7,7 @@ not depend on is not among its settings, so that changing it does not undo the s
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,11 @@ class Plan:
             return checkpoint_directory(self.config.checkpoint)
         done = method.phases if phases is None else phases
         return self.training(method, done[-1]).directory / "checkpoint" if done else None
+
+    def policies(self, played: Iterable[tuple[MethodPlan, tuple[Phase, ...]]]) -> dict[str, str]:
+        """Return the checksum of each trained method that plays after these phases, by its name."""
+        folders = {method.spec.name: self.checkpoint(method, phases) for method, phases in played}
+        return {name: sha256_of(folder / "method.json") for name, folder in folders.items() if folder}
 
     def make_player(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None) -> MakePlayer:
         """Return what makes a method's player in a worker, after these phases (default: all)."""

@@ -16,8 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wtl.core.files import write_atomically
+from wtl.core.files import sha256_of
+from wtl.core.records import MANIFEST, SETTINGS, check_files, read_manifest
 
+_NONE: Mapping[str, str] = {}
 _PACKAGES = ("torch", "learn2learn", "metaworld", "mujoco", "gymnasium", "numpy", "omegaconf", "tensorboard")
 
 
@@ -70,18 +72,32 @@ class Stage:
         """Whether this very stage is complete.
 
         Raises:
-            ValueError: the folder was made with other settings. Nothing is touched.
+            ValueError: the folder was made with other settings, or something in it is damaged. Nothing is touched.
         """
-        begun = self.directory / "settings.json"
-        if not begun.is_file():
+        begun, manifest = self.directory / "settings.json", self.directory / "manifest.json"
+        if not begun.exists():
+            self._check_empty()
             return False
-        recorded = json.loads(begun.read_text())
+        recorded = SETTINGS.read(begun, f"delete {self.directory} and run the same command again")
         if recorded["identity"] != self.identity:
             raise ValueError(
                 f"{self.directory} was made with other settings ({self._difference(recorded['settings'])}); "
                 "choose another `directory=...` or delete that folder"
             )
-        return (self.directory / "manifest.json").is_file()
+        if not manifest.exists():
+            return False
+        check_files(self.directory)
+        if read_manifest(self.directory)["identity"] != self.identity:
+            raise ValueError(f"{manifest} is that of another stage; delete it and run the same command again")
+        return True
+
+    def _check_empty(self) -> None:
+        names = sorted(path.name for path in self.directory.glob("*") if not path.name.startswith("."))
+        if names:
+            raise ValueError(
+                f"{self.directory} holds {names[0]} and no settings.json, so nothing says how it was made; "
+                "choose another `directory=...` or delete that folder"
+            )
 
     def _difference(self, recorded: Mapping[str, Any]) -> str:
         old, new = _flat(recorded), _flat(self.settings)
@@ -92,20 +108,27 @@ class Stage:
 
     def begin(self) -> None:
         """Record the settings, before anything else is written."""
-        content = {"identity": self.identity, "settings": self.settings}
-        write_atomically(self.directory / "settings.json", json.dumps(content, indent=1).encode())
+        SETTINGS.write(self.directory / "settings.json", {"identity": self.identity, "settings": self.settings})
         self._started = time.monotonic()
 
-    def finish(self, **results: Any) -> None:
-        """Write the manifest: from now on the stage is complete."""
+    def finish(self, results: Mapping[str, Any], files: Sequence[str] = (), policies: Mapping[str, str] = _NONE) -> None:
+        """Write the manifest: from now on the stage is complete.
+
+        Args:
+            results: what came of it.
+            files: what others read of it, whose checksums are recorded.
+            policies: the checksum of each trained method that played.
+        """
         content = {
             "identity": self.identity,
             "inputs": {stage.directory.name: stage.identity for stage in self.inputs},
-            "results": results,
+            "results": dict(results),
+            "files": {name: sha256_of(self.directory / name) for name in files},
+            "policies": dict(policies),
             "wall_s": round(time.monotonic() - self._started, 1),
             **provenance(),
         }
-        write_atomically(self.directory / "manifest.json", json.dumps(content, indent=1).encode())
+        MANIFEST.write(self.directory / "manifest.json", content)
 
     def require(self) -> None:
         """Raises ValueError if this stage is not complete."""

@@ -8,6 +8,7 @@ seeds. A worker that dies is replaced and its units are done again. Free of torc
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,9 @@ Result = TypeVar("Result")
 
 RETRIES = 3
 """How often a unit is done again whose worker died under it."""
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 class WorkersDied(RuntimeError):
@@ -103,6 +107,9 @@ class LocalExecutor:
 def _be_a_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent, and do not outlive it, however it ended: an orphan would wait for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError, AttributeError):
+        # Linux ends it at once, before another command can take the directory; elsewhere a thread looks every second.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:
         while os.getppid() == parent:

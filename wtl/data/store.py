@@ -9,17 +9,20 @@ manifest closes the store. Trap: within a shard the steps of all episodes stand 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from safetensors.numpy import save
 
 from wtl.core.episode import Episode, Role, Trajectory
 from wtl.core.files import sha256_of, write_atomically
-from wtl.core.task import Task
+from wtl.core.records import RecordFormat, remedy
+from wtl.core.task import Split, Task
 
 VERSION = 2
 """The layout of a store's files; 1 had simulation states and no extras."""
@@ -32,6 +35,12 @@ _DTYPES = {
 
 class StoreError(ValueError):
     """A store that is missing, unfinished, damaged or of another version."""
+
+
+MANIFEST = RecordFormat(VERSION, {"shards": list}, error=StoreError)
+"""`store.json`: the name and the checksum of every shard."""
+
+_SHARD_NAME = re.compile(r"shard-\d{5,}\.safetensors", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -113,8 +122,13 @@ def _extra_key(name: str, kind: str) -> str:
     return f"extra/{name}/{kind}"
 
 
-def close_store(directory: Path, shard_count: int) -> None:
+def close_store(directory: Path, shard_count: int, digests: Mapping[str, str] | None = None) -> None:
     """Write the manifest of a store whose shards 0 .. shard_count - 1 are all there.
+
+    Args:
+        directory: the store.
+        shard_count: how many shards it has.
+        digests: the checksums of the shards by name, where they were taken when the shards were written.
 
     Raises:
         StoreError: a shard is missing.
@@ -124,13 +138,43 @@ def close_store(directory: Path, shard_count: int) -> None:
         path = directory / f"shard-{index:05d}.safetensors"
         if not path.is_file():
             raise StoreError(f"cannot close {directory}: {path.name} is missing; run the same command again")
-        shards.append({"file": path.name, "sha256": sha256_of(path)})
-    write_atomically(directory / "store.json", json.dumps({"version": VERSION, "shards": shards}, indent=1).encode())
+        shards.append({"file": path.name, "sha256": digests[path.name] if digests else sha256_of(path)})
+    MANIFEST.write(directory / "store.json", {"shards": shards})
+
+
+def _named_shards(directory: Path) -> list[tuple[Path, str]]:
+    """Return each shard of a store with its checksum, as the manifest names them. Raises StoreError."""
+    manifest = directory / "store.json"
+    if not manifest.is_file():
+        raise StoreError(f"{directory} is no finished episode store (store.json is missing); collect it first")
+    shards = MANIFEST.read(manifest)["shards"]
+    for shard in shards:
+        named = isinstance(shard, dict) and isinstance(shard.get("file"), str) and isinstance(shard.get("sha256"), str)
+        if not named or not _SHARD_NAME.fullmatch(shard["file"]):
+            raise StoreError(f"{manifest} names the shard {shard!r}, which is none; {remedy(manifest)}")
+    return [(directory / shard["file"], shard["sha256"]) for shard in shards]
 
 
 def _open_shard(path: Path) -> tuple[dict[str, np.ndarray], list[EpisodeRecord]]:
+    """Return the arrays of a shard, as views of the file, and its index. Raises StoreError if it is no whole shard."""
+    try:
+        arrays, header = _mapped(path)
+        records = [_record_from(line) for line in json.loads(header["__metadata__"]["episodes"])]
+        _check_lengths(arrays, records)
+    except StoreError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise StoreError(f"{path} is no shard of an episode store ({reason}); {remedy(path)}") from error
+    return arrays, records
+
+
+def _mapped(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    whole = path.stat().st_size
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
+        if size > whole - 8:
+            raise ValueError("its header is longer than the file")
         header: dict[str, Any] = json.loads(file.read(size))
     arrays = {}
     for name, entry in header.items():
@@ -138,17 +182,43 @@ def _open_shard(path: Path) -> tuple[dict[str, np.ndarray], list[EpisodeRecord]]
             continue
         if entry["dtype"] not in _DTYPES:
             raise StoreError(f"{path} holds {name} of type {entry['dtype']}, which this program cannot read")
-        dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+        dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
+        first, last = entry["data_offsets"]
+        counts = all(type(number) is int and number >= 0 for number in (*shape, first, last))
+        if not counts or last - first != math.prod(shape) * dtype.itemsize or 8 + size + last > whole:
+            raise ValueError(f"the place of {name} is not in the file")
         if 0 in shape:
             arrays[name] = np.zeros(shape, dtype)
         else:
-            arrays[name] = np.memmap(path, dtype, "r", offset=8 + size + entry["data_offsets"][0], shape=shape)
-    records = []
-    for line in json.loads(header["__metadata__"]["episodes"]):
-        task = line.pop("task")
-        task["parameters"] = tuple(task["parameters"])
-        records.append(EpisodeRecord(**line | {"task": Task(**task), "goal": tuple(line["goal"])}))
-    return arrays, records
+            arrays[name] = np.memmap(path, dtype, "r", offset=8 + size + first, shape=shape)
+    return arrays, header
+
+
+def _record_from(line: dict[str, Any]) -> EpisodeRecord:
+    task = Task(**line["task"] | {"parameters": tuple(line["task"]["parameters"])})
+    if task.split not in get_args(Split) or line["role"] not in get_args(Role):
+        raise ValueError(f"an episode is a {line['role']!r} of split {task.split!r}")
+    return EpisodeRecord(**line | {"task": task, "goal": tuple(map(float, line["goal"]))})
+
+
+def _check_lengths(arrays: dict[str, np.ndarray], records: Sequence[EpisodeRecord]) -> None:
+    """Raises ValueError unless the arrays hold exactly the episodes of the index."""
+    if not records or not all(type(record.steps) is int and record.steps > 0 for record in records):
+        raise ValueError("its index names no episode, or one without steps")
+    steps = sum(record.steps for record in records)
+    lengths = dict.fromkeys(("actions", "expert_actions", "rewards", "successes"), steps)
+    extras: dict[str, int] = {}
+    for record in records:
+        for name, about in record.extras.items():
+            count = math.prod(about["shape"])
+            if "values" not in about:
+                key = _extra_key(name, about["type"])
+                extras[key] = extras.get(key, 0) + count
+            elif len(about["values"]) != count:
+                raise ValueError(f"{name} has {len(about['values'])} values, expected {count}")
+    for name, length in {"observations": steps + len(records), **lengths, **extras}.items():
+        if len(arrays[name]) != length:
+            raise ValueError(f"{name} has {len(arrays[name])} rows, expected {length}")
 
 
 @dataclass(frozen=True)
@@ -170,23 +240,13 @@ class EpisodeStore:
         Raises:
             StoreError: it is missing, unfinished or of another version, or it fails its checksums.
         """
-        manifest = directory / "store.json"
-        if not manifest.is_file():
-            raise StoreError(f"{directory} is no finished episode store (store.json is missing); collect it first")
-        content = json.loads(manifest.read_text())
-        if content.get("version") != VERSION:
-            raise StoreError(
-                f"{directory} is an episode store of version {content.get('version')}, and this program reads "
-                f"version {VERSION}; collect it again"
-            )
         self.directory = directory
         self.records: list[EpisodeRecord] = []
         self._shards: list[dict[str, np.ndarray]] = []
         self._locations: list[_Location] = []
-        for shard in content["shards"]:
-            path = directory / shard["file"]
-            if not path.is_file() or (verify and sha256_of(path) != shard["sha256"]):
-                raise StoreError(f"{path} is missing or damaged; delete {directory} and collect it again")
+        for path, digest in _named_shards(directory):
+            if not path.is_file() or (verify and sha256_of(path) != digest):
+                raise StoreError(f"{path} is missing or damaged; {remedy(path)}")
             self._add(*_open_shard(path))
 
     def _add(self, arrays: dict[str, np.ndarray], records: list[EpisodeRecord]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import types
 import typing
 from collections.abc import Mapping
@@ -17,21 +16,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
 from wtl.core.files import write_atomically
+from wtl.core.records import RecordFormat, remedy
 from wtl.core.task import FamilySpec
 from wtl.methods.spec import MethodSpec, Networks
 from wtl.play.policy import Player
 
-VERSION = 1
-_AGAIN = "train or copy it again (in a run, delete the folder of its stage)"
-
-
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or of another method or version."""
+
+
+DESCRIPTION = RecordFormat(
+    1, {"method": str, "config": dict, "family": dict, "parts": list, "sha256": str}, error=CheckpointError
+)
+"""`method.json`."""
 
 
 def from_plain(kind: Any, content: Any) -> Any:
@@ -81,23 +84,37 @@ def _sizes(spec: FamilySpec) -> dict[str, Any]:
 
 
 def save_checkpoint(directory: Path, spec: MethodSpec, config: Any, family: FamilySpec, networks: Networks) -> None:
-    """Write a method's folder; `method.json`, which makes it loadable, comes last."""
+    """Write a method's folder; `method.json`, which makes it loadable, comes last.
+
+    Raises:
+        FloatingPointError: a weight is not finite. Nothing is written.
+    """
     tensors = {
         f"{part}/{name}": tensor.detach().cpu().contiguous()
         for part, network in networks.items()
         for name, tensor in network.state_dict().items()
     }
+    broken = not_finite(tensors)
+    if broken:
+        raise FloatingPointError(
+            f"training {spec.name} ended with weights that are not finite ({broken}); delete {directory.parent} and "
+            "train with a lower learning rate"
+        )
     content = save(tensors)
     write_atomically(directory / "weights.safetensors", content)
     described = {
-        "version": VERSION,
         "method": spec.name,
         "config": asdict(config),
         "family": _sizes(family),
         "parts": sorted(networks),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_atomically(directory / "method.json", json.dumps(described, indent=1).encode())
+    DESCRIPTION.write(directory / "method.json", described)
+
+
+def not_finite(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the name of a tensor that holds NaN or an infinite number; empty if none does."""
+    return next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), "")
 
 
 def method_name(directory: Path) -> str:
@@ -107,18 +124,9 @@ def method_name(directory: Path) -> str:
 
 def _description(directory: Path) -> dict[str, Any]:
     path = directory / "method.json"
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{directory} holds no trained method (method.json is missing); train it first")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        version, _ = content["version"], content["method"]
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); {_AGAIN}") from error
-    except KeyError as error:
-        raise CheckpointError(f"{path} cannot be read (it has no {error}); {_AGAIN}") from error
-    if version != VERSION:
-        raise CheckpointError(f"{path} is of version {version}, and this program reads version {VERSION}; {_AGAIN}")
-    return content
+    return DESCRIPTION.read(path)
 
 
 def read_checkpoint(directory: Path, spec: MethodSpec) -> Checkpoint:
@@ -129,12 +137,15 @@ def read_checkpoint(directory: Path, spec: MethodSpec) -> Checkpoint:
     """
     content = _description(directory)
     if content["method"] != spec.name:
-        raise CheckpointError(f"{directory} holds a checkpoint of {content['method']}, expected {spec.name}")
+        raise CheckpointError(
+            f"{directory} holds a checkpoint of {content['method']}, expected {spec.name}; give the folder of one, or "
+            f"set method={content['method']}"
+        )
     try:
         sizes = {**content["family"], "name": "any", "hidden_goal": True}
         config, family = from_plain(spec.config, content["config"]), from_plain(FamilySpec, sizes)
         return Checkpoint(directory, spec.name, config, family, tuple(content["parts"]), content["sha256"])
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{directory}/method.json does not fit this version of {spec.name}: {error}") from error
 
 
@@ -148,10 +159,13 @@ def load_networks(checkpoint: Checkpoint, spec: MethodSpec) -> dict[str, nn.Modu
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != checkpoint.sha256:
-            raise SafetensorError("its checksum is another one")
+            raise SafetensorError("it was damaged or changed: its checksum is another one")
         tensors = load(content)
+        broken = not_finite(tensors)
+        if broken:
+            raise SafetensorError(f"{broken} holds numbers that are not finite")
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); {_AGAIN}") from error
+        raise CheckpointError(f"{path} cannot be read ({error}); {remedy(path)}") from error
     assert spec.network is not None
     networks = {}
     for part in checkpoint.parts:
@@ -159,7 +173,7 @@ def load_networks(checkpoint: Checkpoint, spec: MethodSpec) -> dict[str, nn.Modu
         try:
             networks[part] = spec.network(checkpoint.config, checkpoint.family, part)
             networks[part].load_state_dict(own)
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise CheckpointError(f"{checkpoint.directory} is a checkpoint of another model: {reason}") from error
     return networks

@@ -112,8 +112,8 @@ class DemonstrationStage:
             _Unit(directory, i, families[part[0].family], part, self.config, self.seed)
             for i, part in enumerate(cut_by_family(tasks, self.config.unit_episodes, lambda task: task.family))
         ]
-        run_units(_demonstrate_unit, units, executor, progress)
-        close_store(directory, len(units))
+        digests = run_units(_demonstrate_unit, units, executor, progress)
+        close_store(directory, len(units), digests)
 
 
 def adopt_demonstrations(distribution: TaskDistribution, source: Path, directory: Path) -> None:

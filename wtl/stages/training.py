@@ -12,6 +12,7 @@ import csv
 import functools
 import io
 import os
+import pickle
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +25,9 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from wtl.compute.distributed import SINGLE, ProcessGroup
-from wtl.core.files import write_atomically
+from wtl.core.files import sealed, unsealed, write_atomically
 from wtl.data.meta_batches import Batch, MetaBatches
+from wtl.methods.checkpoint import not_finite
 from wtl.methods.learner import Learner, Losses, TrainConfig
 
 Progress = Callable[[int, int, str], None]
@@ -98,10 +100,16 @@ def _prefetched(batches: MetaBatches, first: int, last: int, parts: Sequence[int
         thread.join()
 
 
-def _save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+def _saved(content: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def _read_state(path: Path) -> bytes:
+    content = path.read_bytes()
+    # Earlier versions wrote torch's format as it is, which is a zip file whose own checksums torch does not look at.
+    return content if content.startswith(b"PK") else unsealed(content)
 
 
 class _Loss(nn.Module):
@@ -157,15 +165,30 @@ class Training:
         return self.directory / "checkpoint.pt"
 
     def resume(self) -> bool:
-        """Go on from the last checkpoint, if there is one."""
-        if not self._checkpoint.is_file():
+        """Go on from the last checkpoint, if there is one.
+
+        Raises:
+            ValueError: it is damaged, or of another network.
+        """
+        path = self._checkpoint
+        if not path.exists():
             return False
-        content = torch.load(self._checkpoint, weights_only=True, map_location=self.device)
-        self.network.load_state_dict(content["network"])
-        self.optimiser.load_state_dict(content["optimiser"])
-        self.schedule.load_state_dict(content["schedule"])
-        torch.set_rng_state(content["random"].cpu())
-        self.step, self.history = content["step"], content["history"]
+        try:
+            content = torch.load(io.BytesIO(_read_state(path)), weights_only=True, map_location=self.device)
+            broken = not_finite(content["network"])
+            if broken:
+                raise ValueError(f"{broken} holds numbers that are not finite")
+            self.network.load_state_dict(content["network"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            self.schedule.load_state_dict(content["schedule"])
+            torch.set_rng_state(content["random"].cpu())
+            self.step, self.history = content["step"], content["history"]
+        except (ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else (str(error) or "it is empty").split("\n")[0]
+            raise ValueError(
+                f"{path} cannot be read ({reason}); delete it and run the same command again: "
+                "this training then starts from its first step"
+            ) from error
         return True
 
     def checkpoint(self) -> None:
@@ -178,7 +201,7 @@ class Training:
             "step": self.step,
             "history": self.history,
         }
-        _save_checkpoint(self._checkpoint, content)
+        write_atomically(self._checkpoint, sealed(_saved(content)))
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
@@ -222,7 +245,8 @@ class Training:
         path = self.directory / f"bad-batch-{self.step}.pt"
         if part in self._parts:
             batch = parts[self._parts.index(part)]
-            _save_checkpoint(path, {"step": self.step, "batch": repr(batch), "tensors": _tensors(batch)})
+            content = {"step": self.step, "batch": repr(batch), "tensors": _tensors(batch)}
+            write_atomically(path, _saved(content))
         self.group.barrier()  # before any process ends, and with it all: the file must be whole
         raise FloatingPointError(f"loss is {losses.total.item()} at step {self.step}; the batch is in {path}")
 

@@ -98,8 +98,8 @@ class TrialStage:
             family = self.distribution.families[part[0].task.family]
             settings = self.protocol.rollout(tuple(self._horizon(session) for session in part), self.labelled)
             units.append(_Unit(directory, i, family, part, self.protocol, settings, make_player, attempts))
-        run_units(_play_unit, units, executor, progress)
-        close_store(directory, len(units))
+        digests = run_units(_play_unit, units, executor, progress)
+        close_store(directory, len(units), digests)
 
     def _sessions(self) -> list[Session]:
         limit = self.config.later_round_tasks if self.round_number else self.config.first_round_tasks
