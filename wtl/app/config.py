@@ -176,7 +176,7 @@ def load_config(name: str, overrides: list[str]) -> RunConfig:
         sections = given.pop("methods", None) or {}
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), given)
         if merged.checkpoint:  # a checkpoint knows what it is
-            merged = OmegaConf.merge(merged, {"method": _method_of(str(merged.checkpoint), str(merged.method))})
+            merged = OmegaConf.merge(merged, {"method": _method_of(str(merged.checkpoint), str(merged.method), overrides)})
         asked = dict.fromkeys([str(merged.method), *map(str, merged.evaluation.methods)])
         specs = {spec.name: spec for spec in (*known_methods().values(), *map(find_method, asked))}
         for section in sections:
@@ -195,9 +195,14 @@ def load_config(name: str, overrides: list[str]) -> RunConfig:
         raise ConfigError(f"{path.name}: {_one_line(error)}") from error
 
 
-def _method_of(checkpoint: str, asked: str) -> str:
+def _method_of(checkpoint: str, asked: str, overrides: list[str]) -> str:
     """Return the name or address of the method of a checkpoint; an address has to be given by the configuration."""
     name = method_name(checkpoint_directory(checkpoint))
+    if any(override.startswith("method=") for override in overrides) and find_method(asked).name != name:
+        raise ConfigError(
+            f"checkpoint: {checkpoint} is of method {name!r}, and method={asked} was asked for; leave `method` out, or "
+            "give a checkpoint of that method"
+        )
     if name in known_methods():
         return name
     if find_method(asked).name == name:
@@ -232,7 +237,15 @@ def _parsed(where: str, parse: Callable[[], Any]) -> Any:
     try:
         return parse()
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not YAML: {_one_line(error)}") from error
+        raise ConfigError(f"{where} is not YAML: {_yaml_reason(error)}") from error
+
+
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    """Return what is wrong, and in which line and column where that is known."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or not problem:
+        return _one_line(error)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def _one_line(error: Exception) -> str:

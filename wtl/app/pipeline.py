@@ -95,6 +95,7 @@ class Pipeline:
             raise ValueError(f"there is no stage {only!r}; the stages are {', '.join(step.name for step in steps)}")
         for name, reason in self.plan.left_out.items():
             self.console.print(f"{name} is left out: {reason}", style="yellow", markup=False)
+        self.plan.check()
         with self.held():
             for step in steps:
                 if not only or step.name == only:

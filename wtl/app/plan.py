@@ -156,6 +156,11 @@ class Plan:
         folders = {method.spec.name: self.checkpoint(method, phases) for method, phases in played}
         return {name: sha256_of(folder / "method.json") for name, folder in folders.items() if folder}
 
+    def check(self) -> None:
+        """Find mistakes that would show in a later stage. Raises ValueError for a checkpoint that cannot play here."""
+        if self.config.checkpoint:
+            self.make_player(self.main)(self.distribution.spec)
+
     def make_player(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None) -> MakePlayer:
         """Return what makes a method's player in a worker, after these phases (default: all)."""
         return PlayerRecipe(

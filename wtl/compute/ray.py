@@ -9,16 +9,25 @@ imported on first use. Source: https://docs.ray.io/en/latest/ray-core/fault-tole
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import logging
 import os
+import secrets
 import socket
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from wtl.compute.executor import RETRIES, Result, Unit, WorkersDied
+from wtl.compute.leftovers import start_watching, stop_watching
+
+OLDEST = Version("2.52")
+"""The first Ray that refuses a client without its token."""
 
 
 class RayExecutor:
@@ -35,33 +44,52 @@ class RayExecutor:
         self._directory, self._workers = directory, workers
         self._mark = directory / f".seen-by-all-nodes-{uuid.uuid4().hex}"
         self._ray: Any = None
+        self._watcher: subprocess.Popen[bytes] | None = None
 
     def _start(self) -> Any:
         if self._ray is None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # spares a page of advice
-            one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # a unit has one core
             address = os.environ.get("RAY_ADDRESS", "")
+            alone = not address and "RAY_AUTH_MODE" not in os.environ
+            # Whoever reaches a Ray without a token can run any code on it; to be set before Ray is imported.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            if alone:
+                os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
             try:
                 _knock(address)
-                import ray
-
-                ray.init(
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    runtime_env={"env_vars": one_thread},
-                )
-            except OSError as error:
+                ray = self._init(alone)
+            except (OSError, RuntimeError) as error:
+                self._end_watching()
                 where = address or "this machine"
                 raise ValueError(
-                    f"no Ray cluster answers at {where} ({error}); start it, or unset RAY_ADDRESS "
-                    "(a cluster with a token needs RAY_AUTH_MODE=token here too)"
+                    f"no Ray cluster answers at {where} ({str(error).splitlines()[0]}); start it, or unset RAY_ADDRESS "
+                    "(a cluster with a token needs it here too; RAY_AUTH_MODE=disabled joins one without)"
                 ) from error
             self._directory.mkdir(parents=True, exist_ok=True)
             self._mark.touch()
             self._ray = ray
         return self._ray
+
+    def _init(self, alone: bool) -> Any:
+        """Import Ray and join a cluster, or with `alone` start one that nobody else can join; return the module."""
+        _check_version()
+        if not os.environ.get("RAY_ADDRESS"):
+            self._watcher = start_watching()  # Ray's agents outlive a driver that was killed
+        import ray
+
+        one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # a unit has one core
+        try:
+            ray.init(
+                address="local" if alone else None,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": one_thread},
+            )
+        except Exception as error:  # which one it is depends on what is missing; a node that is slow raises just this
+            raise ConnectionError(str(error) or type(error).__name__) from error
+        return ray
 
     def map(self, function: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[tuple[int, Result]]:
         """See `Executor.map`.
@@ -100,6 +128,19 @@ class RayExecutor:
             self._ray.shutdown()
             self._ray = None
             self._mark.unlink(missing_ok=True)
+        self._end_watching()
+
+    def _end_watching(self) -> None:
+        if self._watcher is not None:
+            stop_watching(self._watcher)
+            self._watcher = None
+
+
+def _check_version() -> None:
+    """Raises ValueError for a Ray that knows no tokens: whoever reaches it could run any code."""
+    found = importlib.metadata.version("ray")
+    if Version(found) < OLDEST:
+        raise ValueError(f"executor=ray needs Ray {OLDEST} or newer, got {found}; run `make ray`, or set executor=local")
 
 
 def _knock(address: str) -> None:

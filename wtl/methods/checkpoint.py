@@ -166,26 +166,57 @@ def load_networks(checkpoint: Checkpoint, spec: MethodSpec) -> dict[str, nn.Modu
             raise SafetensorError(f"{broken} holds numbers that are not finite")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); {remedy(path)}") from error
+    return _filled(checkpoint, spec, tensors)
+
+
+def _filled(checkpoint: Checkpoint, spec: MethodSpec, tensors: Mapping[str, torch.Tensor]) -> dict[str, nn.Module]:
+    """Return the networks with these weights. Raises CheckpointError if they are those of other networks."""
     assert spec.network is not None
     networks = {}
-    for part in checkpoint.parts:
-        own = {name.removeprefix(f"{part}/"): t for name, t in tensors.items() if name.startswith(f"{part}/")}
-        try:
+    strange = [name for name in tensors if name.split("/")[0] not in checkpoint.parts]
+    try:
+        if strange:
+            raise ValueError(f"nobody knows the weights {strange[0]}")
+        for part in checkpoint.parts:
+            own = {name.removeprefix(f"{part}/"): t for name, t in tensors.items() if name.startswith(f"{part}/")}
             networks[part] = spec.network(checkpoint.config, checkpoint.family, part)
             networks[part].load_state_dict(own)
-        except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise CheckpointError(f"{checkpoint.directory} is a checkpoint of another model: {reason}") from error
+    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{checkpoint.directory} is a checkpoint of another model: {reason}") from error
     return networks
 
 
-def load_player(directory: Path, spec: MethodSpec, one_walk: bool = False) -> Player:
+def load_player(
+    directory: Path, spec: MethodSpec, one_walk: bool = False, family: FamilySpec | None = None
+) -> Player:
     """Return a saved method, ready to play; with `one_walk` an attempt of it holds a single try.
 
+    Args:
+        directory: the folder.
+        spec: the method that is expected there.
+        one_walk: see above.
+        family: what it is to play, if that is known; its sizes must be those that the method was trained for.
+
     Raises:
-        CheckpointError: see `read_checkpoint` and `load_networks`.
+        CheckpointError: see `read_checkpoint` and `load_networks`; or it was trained for other sizes.
     """
     checkpoint = read_checkpoint(directory, spec)
+    if family is not None:
+        _check_sizes(checkpoint, family)
     networks = load_networks(checkpoint, spec)
     config = spec.one_walk(checkpoint.config) if one_walk else checkpoint.config
-    return spec.player(config, checkpoint.family, networks, checkpoint.source)
+    try:
+        return spec.player(config, checkpoint.family, networks, checkpoint.source)
+    except KeyError as error:
+        raise CheckpointError(f"{directory} is not the whole method: it has no network {error}") from error
+
+
+def _check_sizes(checkpoint: Checkpoint, family: FamilySpec) -> None:
+    for name in ("layout", "action_size", "goal_size"):
+        trained, played = getattr(checkpoint.family, name), getattr(family, name)
+        if trained != played:
+            raise CheckpointError(
+                f"{checkpoint.directory} was trained for families of other sizes: their {name} is {trained}, that of "
+                f"{family.name} is {played}; give a checkpoint that was trained on families like it"
+            )

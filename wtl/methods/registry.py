@@ -97,6 +97,6 @@ class PlayerRecipe:
         """Return the player for families of these sizes. Raises ValueError if its checkpoint cannot be read."""
         spec = find_method(self.method)
         if self.checkpoint is not None:
-            return load_player(self.checkpoint, spec, self.one_walk)
+            return load_player(self.checkpoint, spec, self.one_walk, family)
         config = spec.one_walk(self.config) if self.one_walk else self.config
         return spec.player(config, family, {}, spec.name)

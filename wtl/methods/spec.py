@@ -110,6 +110,10 @@ class MethodSpec:
     headline: Callable[[Any], Mapping[str, str | int | float]] = field(default=lambda config: {})
     """Hyper-parameters worth a column in TensorBoard."""
 
+    def __post_init__(self) -> None:
+        if not self.name or self.name in (".", "..") or "/" in self.name or not self.name.isprintable():
+            raise ValueError(f"the name of a method is that of a folder too, got {self.name!r}")
+
     @property
     def missing(self) -> tuple[str, ...]:
         """The packages that it requires and that are not installed."""
