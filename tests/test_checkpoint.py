@@ -186,7 +186,9 @@ def test_damaged_weights(damage: str, tmp_path: Path) -> None:
     else:
         content[-2] ^= 64
         path.write_bytes(content if damage == "flip" else content[:-100])
-    assert_refused(tmp_path, cloning.SPEC, r"weights.safetensors cannot be read \(.*\); copy it again from where it came")
+    assert_refused(
+        tmp_path, cloning.SPEC, r"weights.safetensors cannot be read \(.*\); copy it again from where it came"
+    )
 
 
 @pytest.mark.parametrize("garbage", ["", "{", "[]", "3", "null", "{}", '{"version": 1}', "\u00e9" * 3])

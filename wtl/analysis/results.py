@@ -137,8 +137,8 @@ def read_results(path: Path) -> tuple[EpisodeResult, ...]:
         raise ValueError(f"{path} is not a CSV file (not UTF-8 text)") from None
     odd = _CONTROL.search(text)
     if odd:
-        line = text.count("\n", 0, odd.start()) + 1
-        raise ValueError(f"{path}, line {line}: expected text, got the control character {odd[0]!r}")
+        number = text.count("\n", 0, odd.start()) + 1
+        raise ValueError(f"{path}, line {number}: expected text, got the control character {odd[0]!r}")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         header = reader.fieldnames or ()

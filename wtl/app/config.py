@@ -176,7 +176,9 @@ def load_config(name: str, overrides: list[str]) -> RunConfig:
         sections = given.pop("methods", None) or {}
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), given)
         if merged.checkpoint:  # a checkpoint knows what it is
-            merged = OmegaConf.merge(merged, {"method": _method_of(str(merged.checkpoint), str(merged.method), overrides)})
+            merged = OmegaConf.merge(
+                merged, {"method": _method_of(str(merged.checkpoint), str(merged.method), overrides)}
+            )
         asked = dict.fromkeys([str(merged.method), *map(str, merged.evaluation.methods)])
         specs = {spec.name: spec for spec in (*known_methods().values(), *map(find_method, asked))}
         for section in sections:

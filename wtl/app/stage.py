@@ -19,7 +19,6 @@ from typing import Any
 from wtl.core.files import sha256_of
 from wtl.core.records import MANIFEST, SETTINGS, check_files, read_manifest
 
-_NONE: Mapping[str, str] = {}
 _PACKAGES = ("torch", "learn2learn", "metaworld", "mujoco", "gymnasium", "numpy", "omegaconf", "tensorboard")
 
 
@@ -111,7 +110,9 @@ class Stage:
         SETTINGS.write(self.directory / "settings.json", {"identity": self.identity, "settings": self.settings})
         self._started = time.monotonic()
 
-    def finish(self, results: Mapping[str, Any], files: Sequence[str] = (), policies: Mapping[str, str] = _NONE) -> None:
+    def finish(
+        self, results: Mapping[str, Any], files: Sequence[str] = (), policies: Mapping[str, str] | None = None
+    ) -> None:
         """Write the manifest: from now on the stage is complete.
 
         Args:
@@ -124,7 +125,7 @@ class Stage:
             "inputs": {stage.directory.name: stage.identity for stage in self.inputs},
             "results": dict(results),
             "files": {name: sha256_of(self.directory / name) for name in files},
-            "policies": dict(policies),
+            "policies": dict(policies or {}),
             "wall_s": round(time.monotonic() - self._started, 1),
             **provenance(),
         }

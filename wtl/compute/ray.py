@@ -140,7 +140,9 @@ def _check_version() -> None:
     """Raises ValueError for a Ray that knows no tokens: whoever reaches it could run any code."""
     found = importlib.metadata.version("ray")
     if Version(found) < OLDEST:
-        raise ValueError(f"executor=ray needs Ray {OLDEST} or newer, got {found}; run `make ray`, or set executor=local")
+        raise ValueError(
+            f"executor=ray needs Ray {OLDEST} or newer, got {found}; run `make ray`, or set executor=local"
+        )
 
 
 def _knock(address: str) -> None:

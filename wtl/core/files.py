@@ -34,8 +34,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = _partial_beside(path)
+        file = partial.open("xb")
         try:
-            with partial.open("xb") as file:
+            with file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

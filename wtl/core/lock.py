@@ -44,7 +44,7 @@ def locked(directory: Path) -> Iterator[None]:
         yield
         return
     with naming(directory):
-        made = _make(real)
+        made = [folder for folder in (real, *real.parents) if not folder.exists()]
         try:
             descriptor = _take(real / LOCK_NAME, directory)
         except BaseException:
@@ -63,15 +63,8 @@ def locked(directory: Path) -> Iterator[None]:
         _unmake(made)
 
 
-def _make(directory: Path) -> list[Path]:
-    """Make a folder; return those that were not there, the deepest first."""
-    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
-    return made
-
-
 def _unmake(folders: list[Path]) -> None:
-    """Remove folders into which nothing was written."""
+    """Remove the folders, the deepest first, into which nothing was written."""
     with contextlib.suppress(OSError):
         for folder in folders:
             folder.rmdir()
@@ -79,7 +72,11 @@ def _unmake(folders: list[Path]) -> None:
 
 def _take(path: Path, directory: Path) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:  # somebody has just left, and taken the empty folder along
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

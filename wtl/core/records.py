@@ -73,7 +73,7 @@ class RecordFormat:
         return content
 
     def _check(self, content: Mapping[str, Any], intact: bool) -> None:
-        """Raises ValueError for a field that is missing, of another type, or unknown where no checksum vouches for it."""
+        """Raises ValueError for a field that is missing, of another type, or unknown where no checksum was there."""
         known = {"version": int, **self.fields, **self.optional}
         for name in self.fields:
             if name not in content:

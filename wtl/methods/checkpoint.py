@@ -27,6 +27,7 @@ from wtl.core.task import FamilySpec
 from wtl.methods.spec import MethodSpec, Networks
 from wtl.play.policy import Player
 
+
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or of another method or version."""
 
@@ -187,9 +188,7 @@ def _filled(checkpoint: Checkpoint, spec: MethodSpec, tensors: Mapping[str, torc
     return networks
 
 
-def load_player(
-    directory: Path, spec: MethodSpec, one_walk: bool = False, family: FamilySpec | None = None
-) -> Player:
+def load_player(directory: Path, spec: MethodSpec, one_walk: bool = False, family: FamilySpec | None = None) -> Player:
     """Return a saved method, ready to play; with `one_walk` an attempt of it holds a single try.
 
     Args:

@@ -30,6 +30,9 @@ from wtl.data.meta_batches import Batch, MetaBatches
 from wtl.methods.checkpoint import not_finite
 from wtl.methods.learner import Learner, Losses, TrainConfig
 
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, pickle.UnpicklingError)
+"""What torch and our own check raise for a state that is damaged or of another training."""
+
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, a note)."""
 
@@ -183,8 +186,8 @@ class Training:
             self.schedule.load_state_dict(content["schedule"])
             torch.set_rng_state(content["random"].cpu())
             self.step, self.history = content["step"], content["history"]
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else (str(error) or "it is empty").split("\n")[0]
+        except _UNREADABLE as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).split("\n")[0]
             raise ValueError(
                 f"{path} cannot be read ({reason}); delete it and run the same command again: "
                 "this training then starts from its first step"

@@ -50,9 +50,7 @@ def cut_by_family(items: Iterable[Item], size: int, family_of: Callable[[Item], 
             yield tuple(group[start : start + size])
 
 
-def run_units(
-    function: Callable, units: Sequence[Unit], executor: Executor, progress: Progress
-) -> dict[str, str]:
+def run_units(function: Callable, units: Sequence[Unit], executor: Executor, progress: Progress) -> dict[str, str]:
     """Have every unit done whose file is not there yet as it was written; return the checksum of each file by name.
 
     The checksums stand in a file of their own beside the units, in the format of `sha256sum`.
