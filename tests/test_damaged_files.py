@@ -240,7 +240,9 @@ def follow(said: str) -> None:
     """Do what a sentence advises."""
     found = re.search(r"delete (\S+) and run", said)
     assert found, said
-    path = Path(found[1])
+    named = re.search(r"error: (\S+) ", said) if found[1] == "it" else found
+    assert named, said
+    path = Path(named[1])
     if path.is_dir():
         shutil.rmtree(path)
     else:
