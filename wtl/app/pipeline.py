@@ -96,10 +96,12 @@ class Pipeline:
         for name, reason in self.plan.left_out.items():
             self.console.print(f"{name} is left out: {reason}", style="yellow", markup=False)
         self.plan.check()
+        asked = [step for step in steps if only in ("", step.name)]
         with self.held():
-            for step in steps:
-                if not only or step.name == only:
-                    self._carry_out(step)
+            for step in asked:  # what is damaged, or was made with other settings, shows before anything is done
+                self.group.on_main(step.stage.finished)
+            for step in asked:
+                self._carry_out(step)
 
     def _carry_out(self, step: Step) -> None:
         if self._is_complete(step):
