@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -158,7 +158,7 @@ class GymnasiumEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
             )
         observation, reward, terminated, truncated, info = returned
         self._has_ended = bool(terminated or truncated)
-        if np.ndim(reward) or reward is None or not np.isfinite(float(reward)):
+        if not isinstance(reward, SupportsFloat) or not np.isfinite(float(reward)):
             raise ValueError(f"{self.place}: the reward is not a finite number, got {reward}")
         step = GymnasiumStep(self._observed(observation), float(reward), bool(terminated), bool(truncated), info)
         success = self._success(step)
