@@ -18,7 +18,8 @@ import numpy as np
 
 from wtl.core.episode import Episode
 from wtl.data.formats import FORMATS, find_format
-from wtl.data.formats.spec import EpisodeReader, Fields, Format, FormatError, ImportSettings
+from wtl.data.formats.spec import EpisodeReader, Fields, Format, FormatError
+from wtl.data.formats.spec import ImportSettings as ImportSettings
 from wtl.data.histories import count_controls, read_histories
 from wtl.data.store import EpisodeStore, write_store
 

@@ -232,7 +232,7 @@ class _Unit:
 class _Played:
     """The episodes of one attempt of a unit, one an entry."""
 
-    method: str
+    by: Contestant
     control: str
     attempt: int
     episodes: Sequence[Episode]
@@ -242,7 +242,7 @@ def _play_unit(unit: _Unit) -> int:
     played = [part for contestant in unit.contestants for part in _play_contestant(unit, contestant)]
     if unit.settings.config.keep_episodes:
         write_shard(unit.shard.parent, int(unit.path.stem), _kept(unit, played))
-    rows = [row for part in played for row in unit.rows(part.method, part.control, part.attempt, part.episodes)]
+    rows = [row for part in played for row in unit.rows(part.by.name, part.control, part.attempt, part.episodes)]
     write_results(unit.path, rows)
     return len(rows)
 
@@ -253,7 +253,7 @@ def _kept(unit: _Unit, played: Sequence[_Played]) -> list[Episode]:
     kept = [with_part(e, place) for s, place in zip(unit.sessions, places, strict=True) for e in s.demonstrations]
     for part in played:
         for place, episode in zip(places, part.episodes, strict=True):
-            own = replace(place, method=part.method, control=part.control, attempt=part.attempt)
+            own = replace(place, method=part.by.name, control=part.control, attempt=part.attempt)
             kept.append(with_part(episode, own))
     return kept
 
@@ -266,7 +266,7 @@ def _play_contestant(unit: _Unit, contestant: Contestant) -> Iterator[_Played]:
             for name in config.controls:
                 yield from _play_control(unit, contestant, player, name, contexts)
         episodes = unit.play(contexts, player, number, contestant.label, number)
-        yield _Played(contestant.name, "", number, episodes)
+        yield _Played(contestant, "", number, episodes)
         contexts = extended(contexts, episodes)
 
 
@@ -284,4 +284,4 @@ def _play_control(
     number, attempt = len(shown[0].trials), unit.settings.config.control_attempt
     label = "/".join(part for part in (contestant.label, control.name) if part)
     episodes = unit.play(shown, player, number, label, begin=attempt)
-    yield _Played(contestant.name, control.name, attempt, episodes)
+    yield _Played(contestant, control.name, attempt, episodes)
