@@ -363,3 +363,23 @@ def test_sizes_that_differ_do_not_fit_into_one_minari_data_set(tmp_path: Path) -
     export_episodes(store, tmp_path / "out.parquet")
     import_episodes(tmp_path / "out.parquet", tmp_path / "back")
     assert same_episode(EpisodeStore(tmp_path / "back").episode(1), wide)
+
+
+def test_the_command_line_says_what_was_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from wtl import cli
+
+    def wtl(*arguments: object) -> str:
+        cli.app([str(argument) for argument in arguments], standalone_mode=False)
+        return capsys.readouterr().err
+
+    made = stored(tmp_path / "store", list(toy_episodes("demonstration")))
+    assert "out.parquet: 12 episodes" in wtl("export", made, tmp_path / "out.parquet")
+    assert "back: 12 episodes" in wtl("import", tmp_path / "out.parquet", tmp_path / "back")
+    own = [{k: v for k, v in arrays(4, i).items() if k != "successes"} for i in range(5)]
+    path = as_parquet(tmp_path / "own.parquet", own)
+    hand = ("--family", "alpha", "--split", "dealt", "--solved-reward", "0.1")
+    assert "5 of 5 episodes had no goal: it is asked of" in wtl("import", path, tmp_path / "own", *hand)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text("")
+    with pytest.raises(FormatError, match="run kept no episodes of its evaluation; evaluate with"):
+        wtl("export", tmp_path / "run", tmp_path / "histories.parquet")

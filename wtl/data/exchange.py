@@ -6,7 +6,6 @@ hold, and what data do not say, is returned as sentences for the user.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,8 +34,8 @@ class Exchanged:
 
 
 def import_episodes(
-    source: str | os.PathLike[str],
-    directory: str | os.PathLike[str],
+    source: str | Path,
+    directory: str | Path,
     settings: ImportSettings | None = None,
     format: str = "",
 ) -> Exchanged:
@@ -51,7 +50,7 @@ def import_episodes(
     Raises:
         FormatError: the source cannot be read, or an episode is wrong; then nothing is written.
     """
-    name, target = os.fspath(source), Path(directory)
+    name, target = str(source), Path(directory)
     chosen = find_format(format) if format else _recognised(name)
     if chosen.name != "minari" and not Path(name).is_file():
         raise FormatError(f"there is no file {name}")
@@ -71,7 +70,7 @@ def import_episodes(
     return Exchanged(count, notes.sentences(count))
 
 
-def export_episodes(directory: str | os.PathLike[str], target: str | os.PathLike[str], format: str = "") -> Exchanged:
+def export_episodes(directory: str | Path, target: str | Path, format: str = "") -> Exchanged:
     """Write the episodes of a store as a parquet or HDF5 file (by its ending), or as a Minari data set (a folder).
 
     Raises:
@@ -93,7 +92,7 @@ def export_episodes(directory: str | os.PathLike[str], target: str | os.PathLike
     return Exchanged(len(store), (left_out,) if extras else ())
 
 
-def export_histories(run: str | os.PathLike[str], target: str | os.PathLike[str]) -> Exchanged:
+def export_histories(run: str | Path, target: str | Path) -> Exchanged:
     """Write the attempt histories of an evaluated run as parquet, one row for each method and entry.
 
     Raises:
