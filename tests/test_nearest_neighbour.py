@@ -100,5 +100,5 @@ def test_features_by_hand() -> None:
 def test_needs_a_demonstration() -> None:
     with pytest.raises(ValueError, match="got 1 of 1 contexts without"):
         NearestNeighbour(CONFIG, LINE).adapt([Context()], [0])
-    with pytest.raises(ValueError, match="window_steps and patience_steps of at least 1"):
+    with pytest.raises(ValueError, match="NearestConfig.window_steps must be between 1 and"):
         NearestConfig(window_steps=0)

@@ -130,5 +130,5 @@ def test_a_protocol_has_a_name_that_says_everything() -> None:
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_noise_that_is_none(value: float) -> None:
-    with pytest.raises(ValueError, match="protocol.action_noise must be a number that is not negative"):
+    with pytest.raises(ValueError, match="ProtocolConfig.action_noise must be between 0 and 100"):
         ProtocolConfig(action_noise=value)

@@ -304,11 +304,11 @@ def test_settings_that_cannot_be_are_one_sentence() -> None:
         load_config("quick", ["method=trajectory_transfer", asked])
     with pytest.raises(ValueError, match="set later_train.batch.no_demonstration"):
         TransferConfig(later_train=TrainConfig(batch=BatchConfig(trial_queries=0.5, no_demonstration=0.0)))
-    with pytest.raises(ValueError, match="scorer.negatives must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="ScorerConfig.negatives must be between 1 and 100000, got 0"):
         ScorerConfig(negatives=0)
-    with pytest.raises(ValueError, match=r"scorer.visible_prior must lie in \[0, 1\), got 1.0"):
+    with pytest.raises(ValueError, match="ScorerConfig.visible_prior must be at least 0 and less than 1, got 1.0"):
         ScorerConfig(visible_prior=1.0)
-    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="TransferConfig.rounds must be between 1 and 100, got 0"):
         TransferConfig(rounds=0)
     with pytest.raises(ValueError, match=r"\*_trials_in_context is 5, but max_trials is 4"):
         TransferConfig(first_trials_in_context=5)

@@ -18,7 +18,7 @@ from typing import Any
 
 from wtl.core.files import write_atomically
 
-_PACKAGES = ("torch", "learn2learn", "metaworld", "mujoco", "gymnasium", "numpy", "omegaconf", "tensorboard")
+_PACKAGES = ("torch", "learn2learn", "metaworld", "mujoco", "gymnasium", "numpy", "tensorboard")
 
 
 def fingerprint(content: Any) -> str:
