@@ -137,11 +137,15 @@ class Plan:
 
     def stores(self, method: MethodPlan, phase: Phase) -> list[Stage]:
         """Return the stages whose episodes a phase reads."""
-        collections = [self.collection(method, p) for p in (*method.before(phase), phase) if p.collection]
+        return [self.demonstrations, *(self.collection(*pair) for pair in self.collections(method, phase))]
+
+    def collections(self, method: MethodPlan, phase: Phase) -> list[tuple[MethodPlan, Phase]]:
+        """Return the phases, each with its method, whose collected trials a phase reads."""
+        found = [(method, p) for p in (*method.before(phase), phase) if p.collection]
         if phase.borrows_trials:
             lent = [p for p in self.main.phases if p.collection and p.collection.labelled]
-            collections += [self.collection(self.main, p) for p in lent[:1]]
-        return [self.demonstrations, *collections]
+            found += [(self.main, p) for p in lent[:1]]
+        return found
 
     def checkpoint(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None) -> Path | None:
         """Return the folder of a method after these phases (default: all); None if it has no networks yet."""

@@ -1,7 +1,7 @@
 """The run directory: one folder a stage, its settings written first and its manifest last.
 
 A stage whose manifest is there and whose settings and inputs are the same is skipped; one that was cut
-off goes on; one with other settings is refused and left alone. Free of torch.
+off goes on; one that made something with other settings is refused and left alone. Free of torch.
 """
 
 from __future__ import annotations
@@ -77,11 +77,17 @@ class Stage:
             return False
         recorded = json.loads(begun.read_text())
         if recorded["identity"] != self.identity:
+            if not self._made_anything():
+                return False
             raise ValueError(
                 f"{self.directory} was made with other settings ({self._difference(recorded['settings'])}); "
                 "choose another `directory=...` or delete that folder"
             )
         return (self.directory / "manifest.json").is_file()
+
+    def _made_anything(self) -> bool:
+        """Whether there is more than settings, so that a stage that failed at once can be begun with corrected ones."""
+        return any(path.name != "settings.json" and not path.name.startswith(".") for path in self.directory.iterdir())
 
     def _difference(self, recorded: Mapping[str, Any]) -> str:
         old, new = _flat(recorded), _flat(self.settings)

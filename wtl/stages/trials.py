@@ -104,22 +104,26 @@ class TrialStage:
         close_store(directory, len(units))
 
     def _sessions(self) -> list[Session]:
-        limit = self.config.later_round_tasks if self.round_number else self.config.first_round_tasks
         sessions = []
-        for split in ("train", "validation"):
-            tasks = self.distribution.split(split)
-            if split == "train":
-                tasks = spread_tasks(tasks, limit, self.distribution.weights, self.seed, self.round_number)
-            for task in tasks:
-                for copy in range(self.config.per_task):
-                    own = seed_for(self.seed, "trial", task.name, self.round_number, copy)
-                    shown = self.demonstrations.choose(task, 1, own)
-                    sessions.append(Session(task, self.demonstrations.first_context(task, shown), shown, own))
+        for task in tasks_of_round(self.distribution, self.config, self.seed, self.round_number):
+            for copy in range(self.config.per_task):
+                own = seed_for(self.seed, "trial", task.name, self.round_number, copy)
+                shown = self.demonstrations.choose(task, 1, own)
+                sessions.append(Session(task, self.demonstrations.first_context(task, shown), shown, own))
         return sessions
 
     def _horizon(self, session: Session) -> int:
         choices = self.config.horizons_steps
         return choices[int(stream(session.seed, "horizon").integers(len(choices)))]
+
+
+def tasks_of_round(
+    distribution: TaskDistribution, config: TrialsConfig, seed: int, round_number: int
+) -> tuple[Task, ...]:
+    """Return the tasks on which trials are played in a round: some for training, and all for validation."""
+    limit = config.later_round_tasks if round_number else config.first_round_tasks
+    train = spread_tasks(distribution.train, limit, distribution.weights, seed, round_number)
+    return (*train, *distribution.validation)
 
 
 def spread_tasks(
