@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -274,3 +277,15 @@ def test_every_family_builds_and_its_expert_solves_it(name: str) -> None:
         assert episode.trajectory.observations.shape[1] == spec.layout.size
         assert episode.trajectory.actions.shape[1] == spec.action_size and episode.goal.shape == (spec.goal_size,)
         assert episode.trajectory.rewards.max() <= spec.reward_scale * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("library", ["osmesa", "egl", "nonsense"])
+def test_a_library_that_is_missing_stops_nothing_that_does_not_draw(library: str) -> None:
+    code = (
+        "import sys; sys.modules['OpenGL'] = None\n"  # as where it is not installed
+        "from tasks.metaworld.family import MetaWorldFamily\n"
+        "print(len(MetaWorldFamily('reach-v3').sample_tasks(2, 0, 'test')))"
+    )
+    environment = {**os.environ, "MUJOCO_GL": library, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "2\n", done.stderr

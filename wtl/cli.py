@@ -40,11 +40,21 @@ ConfigName = Annotated[str, typer.Argument(help="A preset (see configs/), a YAML
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example tasks.family=push-v3")]
 
 
+def _say_whose_code_runs() -> None:
+    """Warn in a checkout whose environment was copied with it and runs the code of the original."""
+    here, package = Path("wtl").resolve(), Path(__file__).parent
+    if (here / "cli.py").is_file() and not here.samefile(package):
+        console.print(
+            f"this is the code of {package}, not of {here}; `make setup` makes an environment for this folder"
+        )
+
+
 @contextlib.contextmanager
 def _pipeline(config: str, overrides: list[str] | None) -> Iterator[Pipeline]:
     from wtl.app.config import load_config
     from wtl.app.pipeline import Pipeline
 
+    _say_whose_code_runs()
     group = ProcessGroup.from_environment()
     pipeline = Pipeline(
         load_config(config, overrides or []), console if group.is_main else make_console(quiet=True), group

@@ -14,6 +14,7 @@ import pytest
 from test_bounds import FIELDS, LISTS, NUMBERS
 
 from wtl import cli
+from wtl.app.stage import Stage
 
 pytestmark = pytest.mark.slow
 
@@ -100,6 +101,10 @@ def test_there_are_enough() -> None:
     assert len(CASES) >= 500
 
 
+def begin(stage: Stage) -> None:
+    pytest.fail(f"{stage.directory} began, so the command was accepted")
+
+
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_it_is_one_sentence_and_nothing_is_written(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -108,6 +113,7 @@ def test_it_is_one_sentence_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     if arguments[:2] == ["run", "bad.yaml"]:
         (tmp_path / "bad.yaml").write_text(FILES[int(arguments.pop())], encoding="utf-8")
+    monkeypatch.setattr(Stage, "begin", begin)
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr("sys.argv", ["wtl", *arguments])
     with pytest.raises(SystemExit) as caught:

@@ -56,7 +56,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        mark = self.peek_event().start_mark
+        event = self.peek_event()
+        mark = event.start_mark
+        if getattr(event, "tag", None):
+            raise yaml.composer.ComposerError(None, None, f"tags ({event.tag}) are not read; leave it out", mark)
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases (*) are not read; write the value out", mark)
         if self.depth == DEEPEST:  # deeper, and yaml's time grows with the square

@@ -59,18 +59,17 @@ class LocalExecutor:
     def __init__(self, workers: int = 0) -> None:
         self._workers = workers or len(os.sched_getaffinity(0))
         self._pool: ProcessPoolExecutor | None = None
-        self._processes: list[multiprocessing.process.BaseProcess] = []
+        self._others: set[multiprocessing.process.BaseProcess] = set()
 
     def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # Spawned, not forked: neither torch's threads nor EGL contexts survive a fork.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._workers, context, _be_a_worker, (os.getpid(),))
-            before = set(multiprocessing.active_children())
+            self._others = set(multiprocessing.active_children())
             # Each worker has one core; a second thread of torch or BLAS would only steal from its neighbour.
             with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"), _without_interrupts():
                 started = [self._pool.submit(os.getpid) for _ in range(self._workers)]
-            self._processes = [child for child in multiprocessing.active_children() if child not in before]
             for future in started:
                 future.result()
         return self._pool
@@ -105,8 +104,9 @@ class LocalExecutor:
 
     def stop(self) -> None:
         """Stop the workers at once. A unit's file is whole or not there, so nothing is lost but time."""
-        for process in self._processes:
-            process.kill()
+        if self._pool is not None:
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.kill()
         self.close()
 
 
