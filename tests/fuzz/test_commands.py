@@ -26,7 +26,7 @@ WILD = (
     str(10**12),
     "1" + "0" * 5000,
     "1.5.2",
-    "many",
+    "lots",
     "",
     "[1, [2]]",
     "{a: 1}",
@@ -79,11 +79,11 @@ def overrides() -> Iterator[str]:
         if "Literal" in str(hint) and key not in LISTS:
             yield from (f"{key}={value}" for value in generator.sample(WILD, 3))
         elif key in LISTS:
-            yield from (f"{key}={value}" for value in ("many", "3", "{a: 1}", "[[a]]"))
+            yield from (f"{key}={value}" for value in ("lots", "3", "{a: 1}", "[[a]]"))
         elif key in NUMBERS:
             _, between = NUMBERS[key] or (int, None)
             allowed = {value for value in ("-1", str(10**12)) if between and float(value) in between}
-            optional = {""} if "None" in str(hint) else set()
+            optional = {""} if "Optional" in str(hint) else set()
             yield from (f"{key}={value}" for value in generator.sample(sorted(set(WILD) - allowed - optional), 4))
         elif not is_text and "bool" in str(hint):
             yield from (f"{key}={value}" for value in ("2", "maybe", "[true]", ""))

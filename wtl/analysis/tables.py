@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import rich.box
 import rich.table
 from rich.console import Console
+from rich.measure import Measurement
 from rich.text import Text
 
 from wtl.core.terminal import make_console
@@ -39,7 +40,8 @@ def print_tables(tables: Iterable[Table], *, markdown: bool = False, console: Co
             console.print(to_markdown(table), soft_wrap=True)
         else:
             wide = _to_rich(table)
-            fits = console.measure(wide).maximum <= console.width
+            needed = Measurement.get(console, console.options.update(width=10**6), wide).maximum
+            fits = needed <= console.width
             console.print(wide if fits else _to_rich(table, stacked=True))
 
 
