@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks.metaworld import splits
 from wtl.core.task import TaskDistribution
+from wtl.tasks.metaworld import splits
 
 ENTRY_POINTS = "wtl.tasks"
 """The group of entry points in which an installed package registers its benchmarks."""
@@ -26,7 +26,7 @@ Builder = Callable[..., TaskDistribution]
 def _toy(
     *, seed: int, goals_per_family: int, validation_goals_per_family: int, test_goals_per_family: int, **_: object
 ) -> TaskDistribution:
-    from tasks import toy
+    from wtl.tasks import toy
 
     return toy.distribution(
         seed=seed,
@@ -40,7 +40,7 @@ def _metaworld(train: Sequence[str], test: Sequence[str], settings: Mapping[str,
     for name in (*train, *test):
         if name not in splits.ALL_FAMILIES:
             raise ValueError(f"unknown Meta-World family {name!r}; `wtl tasks` lists all of them")
-    from tasks.metaworld.benchmark import BenchmarkConfig, benchmark
+    from wtl.tasks.metaworld.benchmark import BenchmarkConfig, benchmark
 
     return benchmark(train, test, BenchmarkConfig(**settings))
 

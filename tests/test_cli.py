@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import ToyRun, tiny
 
-from tasks import toy
-from tasks.metaworld import splits
 from wtl import cli
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
+from wtl.tasks import toy
+from wtl.tasks.metaworld import splits
 
 
 class Answer:

@@ -188,11 +188,11 @@ def test_a_run_directory_is_a_configuration(tmp_path: Path) -> None:
 def test_the_checkpoint_that_comes_with_the_package_is_small_and_acts() -> None:
     from strategies import make_trajectory
 
-    from tasks.metaworld.family import LAYOUT
     from wtl.core.episode import Context
     from wtl.methods.checkpoint import load_player, method_name
     from wtl.methods.registry import find_method
     from wtl.play.policy import FromContext, StepBatch
+    from wtl.tasks.metaworld.family import LAYOUT
 
     folder = checkpoint_directory("ml45")
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6

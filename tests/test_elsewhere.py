@@ -38,6 +38,14 @@ def call(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
     return subprocess.run([sys.executable, *arguments], cwd=folder, env=own, capture_output=True, timeout=120)
 
 
+def test_a_module_of_the_user_with_the_name_of_ours_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("MINE = 3\n")
+    done = call(tmp_path, "-m", "wtl", "tasks", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and b"toy: probe-red" in done.stdout, done.stderr
+    done = call(tmp_path, "-c", "import tasks, wtl.tasks; assert tasks.MINE == 3 and wtl.tasks.make_distribution")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_table_in_a_file_is_whole_and_in_a_narrow_terminal_wrapped() -> None:
     file = io.StringIO()
     console = make_console()

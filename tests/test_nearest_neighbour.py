@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from steps import step_of
 
-from tasks.toy import CANDIDATES, ToyFamily
 from wtl.core.episode import Context, Episode, Trajectory
 from wtl.core.task import ObservationLayout, Task
 from wtl.methods.nearest_neighbour import NearestConfig, NearestNeighbour, relative_features
 from wtl.play.noise import Expert
 from wtl.play.policy import Attempt, FromContext, Player, Policy, Session
 from wtl.play.rollout import RolloutSettings, play
+from wtl.tasks.toy import CANDIDATES, ToyFamily
 
 FAMILY = ToyFamily("probe-blue")
 SETTINGS = RolloutSettings(FAMILY.spec.horizon_steps)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from players import FixedPolicy, make_attempt
 
-from tasks.metaworld.family import MetaWorldFamily
-from tasks.toy import ToyFamily
 from wtl.core.episode import Context
 from wtl.core.task import FamilySpec, TaskFamily
 from wtl.methods.transfer.controller import ControllerConfig, TransferPolicy
 from wtl.play.policy import Attempt, Session, StepBatch
 from wtl.play.protocol import ProtocolConfig
 from wtl.play.rollout import RolloutSettings, play
+from wtl.tasks.metaworld.family import MetaWorldFamily
+from wtl.tasks.toy import ToyFamily
 
 TOY = ToyFamily("probe-red")
 

@@ -14,9 +14,9 @@ from safetensors.numpy import save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from tasks.metaworld.family import MetaWorldFamily
 from wtl.methods.mil import SPEC as MIL
 from wtl.methods.mil import _maml
+from wtl.tasks.metaworld.family import MetaWorldFamily
 
 # learn2learn: what meta-imitation learning takes from it.
 

@@ -12,7 +12,6 @@ import torch
 from steps import step_of
 from strategies import PLANE, make_trajectory
 
-from tasks.toy import ToyFamily, distribution
 from wtl.app.config import ConfigError, load_config
 from wtl.core.episode import Context, Episode, Trajectory
 from wtl.core.task import FamilySpec, Task
@@ -25,6 +24,7 @@ from wtl.methods.transfer.method import ScorerLearner, TransferMethod, choose_re
 from wtl.methods.transfer.misled import MisledTransfer, make_misled
 from wtl.methods.transfer.scorer import OffsetScorer, ScorerConfig, most_promising
 from wtl.play.policy import Attempt, Session
+from wtl.tasks.toy import ToyFamily, distribution
 
 LAYOUT = replace(PLANE, hand_step=0.05)
 SPEC = FamilySpec("alpha", LAYOUT, 2, 10, 2, True, 1.0)

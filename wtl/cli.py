@@ -192,8 +192,8 @@ def list_tasks() -> None:
     """Families, benchmark splits, and which families hide their goal."""
     from rich.table import Table
 
-    from tasks import toy
-    from tasks.metaworld import splits
+    from wtl.tasks import toy
+    from wtl.tasks.metaworld import splits
 
     table = Table("family", "goal", *splits.BENCHMARKS, title="Meta-World families (ML1: any of them, train and test)")
     for family in splits.ALL_FAMILIES:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tasks
+from wtl import tasks
 from wtl.app.config import RunConfig, checkpoint_directory, to_plain
 from wtl.app.stage import Stage
 from wtl.core.files import sha256_of
