@@ -77,14 +77,14 @@ def overrides() -> Iterator[str]:
     for key, hint in FIELDS.items():
         is_text = key not in NUMBERS and key not in LISTS and "bool" not in str(hint) and "dict" not in str(hint)
         if "Literal" in str(hint) and key not in LISTS:
-            yield from (f"{key}={value}" for value in generator.sample(WILD, 3))
+            yield from (f"{key}={value}" for value in generator.sample(WILD, 2))
         elif key in LISTS:
             yield from (f"{key}={value}" for value in ("lots", "3", "{a: 1}", "[[a]]"))
         elif key in NUMBERS:
             _, between = NUMBERS[key] or (int, None)
             allowed = {value for value in ("-1", str(10**12)) if between and float(value) in between}
             optional = {""} if "Optional" in str(hint) else set()
-            yield from (f"{key}={value}" for value in generator.sample(sorted(set(WILD) - allowed - optional), 4))
+            yield from (f"{key}={value}" for value in generator.sample(sorted(set(WILD) - allowed - optional), 2))
         elif not is_text and "bool" in str(hint):
             yield from (f"{key}={value}" for value in ("2", "maybe", "[true]", ""))
         yield f"{key}x=3" if generator.random() < 0.3 else f"{key}.x=3"

@@ -14,6 +14,7 @@ import torch
 
 from wtl.app.plan import MethodPlan, Plan
 from wtl.compute.distributed import ProcessGroup
+from wtl.core.bounds import shown
 from wtl.core.task import SHARED_SIZES, Split
 from wtl.methods.checkpoint import read_checkpoint
 from wtl.methods.spec import Phase
@@ -70,10 +71,11 @@ def _check_checkpoint(plan: Plan) -> None:
         return
     learned, here = read_checkpoint(directory, plan.main.spec).family, plan.distribution.spec
     for name in SHARED_SIZES:
-        if getattr(learned, name) != getattr(here, name):
+        before, now = getattr(learned, name), getattr(here, name)
+        if before != now:
             raise ValueError(
-                f"checkpoint={plan.config.checkpoint} was trained where {name} is {getattr(learned, name)}, and in "
-                f"tasks.benchmark={plan.config.tasks.benchmark} it is {getattr(here, name)}; choose others"
+                f"checkpoint={plan.config.checkpoint} was trained where {name} is {shown(before)}, and in "
+                f"tasks.benchmark={plan.config.tasks.benchmark} it is {shown(now)}; choose others"
             )
 
 

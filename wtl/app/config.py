@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from wtl.app.reading import made, read, read_fields, read_overrides, section
 from wtl.app.trees import ConfigError, Tree, expanded, merged, read_file, to_text
-from wtl.core.bounds import Between, Bounded, Listed, Seed, Text
+from wtl.core.bounds import Between, Bounded, Listed, Seed, Text, shown
 from wtl.core.task import Regime
 from wtl.methods.checkpoint import method_name
 from wtl.methods.registry import METHODS, find_method, known_methods
@@ -133,7 +133,9 @@ def checkpoint_directory(name: str) -> Path:
         if os.path.isfile(candidate / "method.json"):
             return candidate
     known = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/method.json")))
-    raise ConfigError(f"checkpoint: there is no trained method in {name!r}; give the folder of one, or one of {known}")
+    raise ConfigError(
+        f"checkpoint: there is no trained method in {shown(name)}; give the folder of one, or one of {known}"
+    )
 
 
 def preset_path(name: str) -> Path:
@@ -147,7 +149,7 @@ def preset_path(name: str) -> Path:
             return candidate
     known = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml") if not path.stem.startswith("_")))
     raise ConfigError(
-        f"there is no configuration {name!r}; give a YAML file, a run directory or one of the presets {known}"
+        f"there is no configuration {shown(name)}; give a YAML file, a run directory or one of the presets {known}"
     )
 
 

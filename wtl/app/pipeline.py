@@ -80,11 +80,11 @@ class Pipeline:
         steps = self.steps()
         if only and only not in [step.name for step in steps]:
             raise ValueError(f"there is no stage {only!r}; the stages are {', '.join(step.name for step in steps)}")
-        for name, reason in self.plan.left_out.items():
-            self.console.print(f"{name} is left out: {reason}", style="yellow")
         asked = [step for step in steps if step.name == only or not only]
         if not self.group.on_main(lambda: all(step.stage.finished() for step in asked)):
             self.group.on_main(lambda: check_plan(self.plan, self.group))
+        for name, reason in self.plan.left_out.items():
+            self.console.print(f"{name} is left out: {reason}", style="yellow")
         for step in asked:
             if self._skips(step):
                 continue
