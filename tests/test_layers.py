@@ -40,6 +40,8 @@ def test_others_packages_are_sealed_behind_one_file_each() -> None:
     assert importers("yaml") == {"wtl/app/trees.py"}
     assert importers("ray") == {"wtl/compute/ray.py"}
     assert importers("learn2learn") == {"wtl/methods/mil.py"}
+    for library, name in (("h5py", "hdf5"), ("minari", "minari"), ("pyarrow", "parquet")):
+        assert importers(library) == {f"wtl/data/formats/{name}.py"}
     for simulator in ("metaworld", "mujoco"):
         assert all(name.startswith("tasks/metaworld/") for name in importers(simulator)), simulator
 
@@ -51,6 +53,12 @@ def test_tasks_know_only_wtl_core() -> None:
             {"wtl.play.official"} if path == ROOT / "tasks/metaworld/official.py" else set()
         )
         assert {name for name in known if not name.startswith("wtl.tasks")} <= allowed, path.name
+
+
+def test_consoles_are_made_in_one_place() -> None:
+    """There markup is off and a pipe is endless; what is made elsewhere would read a user's text as markup."""
+    made = [p for p in SOURCES if "rich.console" in imported(p) and " Console(" in p.read_text()]
+    assert [str(p.relative_to(ROOT)) for p in made] == ["wtl/core/terminal.py"]
 
 
 def test_tasks_are_imported_by_a_name_that_no_user_has() -> None:

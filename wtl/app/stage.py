@@ -89,6 +89,11 @@ class Stage:
         """Whether there is more than settings, so that a stage that failed at once can be begun with corrected ones."""
         return any(path.name != "settings.json" and not path.name.startswith(".") for path in self.directory.iterdir())
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings with which the folder was begun; none if it was not."""
+        begun = self.directory / "settings.json"
+        return json.loads(begun.read_text())["settings"] if begun.is_file() else {}
+
     def _difference(self, recorded: Mapping[str, Any]) -> str:
         old, new = _flat(recorded), _flat(self.settings)
         changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
