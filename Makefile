@@ -32,6 +32,11 @@ ray: .venv/.with-ray  ## the environment with Ray in it, for executor=ray
 clean:  ## remove everything that was set up; runs/ stays
 	rm -rf .venv .tools
 
+# An environment holds the place of its checkout: in a copy it would run the code of the original, so it is made anew.
+ifneq ($(shell cat .venv/.complete 2>/dev/null),$(CURDIR))
+$(shell test -s .venv/.complete && rm -rf .venv)
+endif
+
 setup: .venv/.complete
 
 .venv/.complete: pyproject.toml | $(UV)
@@ -41,7 +46,7 @@ setup: .venv/.complete
 	rm -f .header-check.c
 	@echo "setting up the environment in .venv (PyTorch is large; half a minute on a fast line)"
 	@$(UV) sync --quiet --python $(PYTHON) --extra maml
-	@touch $@
+	@printf '%s' '$(CURDIR)' > $@
 
 # Ray is an extra that most users never need; with it missing, its tests would only be skipped.
 .venv/.with-ray: .venv/.complete

@@ -45,7 +45,7 @@ autodoc_default_options = {
 nitpicky = True
 # Types of other packages: their pages are on the network, and the build is offline.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(numpy|np|torch|gymnasium|pandas|pd|rich|typer|omegaconf|mujoco|metaworld|PIL|ray)\..*"),
+    (r"py:.*", r"(numpy|np|torch|gymnasium|pandas|pd|rich|typer|yaml|mujoco|metaworld|PIL|ray)\..*"),
     (r"py:.*", r"(collections|pathlib|typing|types|contextlib|concurrent|functools|multiprocessing)\..*"),
     (r"py:class", r"(Tensor|nn\.Module|XYZ|RenderMode|(tuple|dict)\[.*)"),  # as Sphinx cuts some annotations
     (r"py:class", r"wtl\..*\.(Answer|Item|Result|Unit|_Unit)"),  # type variables, and what is private

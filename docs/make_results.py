@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.metaworld.splits import ALL_FAMILIES, HIDDEN_GOAL
 from wtl.analysis.episodes import by_attempt, curves, protocol_of
 from wtl.analysis.report import RunResults, load_runs, report_tables
 from wtl.analysis.tables import Cells, Table, to_markdown
+from wtl.tasks.metaworld.splits import ALL_FAMILIES, HIDDEN_GOAL
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"

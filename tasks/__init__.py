@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks.metaworld import splits
 from wtl.core.task import TaskDistribution
+from wtl.tasks.metaworld import splits
 
 ENTRY_POINTS = "wtl.tasks"
 """The group of entry points in which an installed package registers its benchmarks."""
@@ -26,7 +27,7 @@ Builder = Callable[..., TaskDistribution]
 def _toy(
     *, seed: int, goals_per_family: int, validation_goals_per_family: int, test_goals_per_family: int, **_: object
 ) -> TaskDistribution:
-    from tasks import toy
+    from wtl.tasks import toy
 
     return toy.distribution(
         seed=seed,
@@ -40,7 +41,7 @@ def _metaworld(train: Sequence[str], test: Sequence[str], settings: Mapping[str,
     for name in (*train, *test):
         if name not in splits.ALL_FAMILIES:
             raise ValueError(f"unknown Meta-World family {name!r}; `wtl tasks` lists all of them")
-    from tasks.metaworld.benchmark import BenchmarkConfig, benchmark
+    from wtl.tasks.metaworld.benchmark import BenchmarkConfig, benchmark
 
     return benchmark(train, test, BenchmarkConfig(**settings))
 
@@ -93,7 +94,9 @@ def make_distribution(
             raise ValueError(f"tasks.options is for benchmarks of your own; {benchmark} has none, got {dict(options)}")
         made = BUILT_IN[benchmark](**settings)
     else:
-        made = _external(benchmark)(**settings, options=dict(options or {}))
+        builder, own = _external(benchmark), {**settings, "options": dict(options or {})}
+        _check_call(builder, benchmark, own)
+        made = builder(**own)
         if not isinstance(made, TaskDistribution):
             raise ValueError(f"tasks.benchmark={benchmark} must return a TaskDistribution, got {type(made).__name__}")
     return replace(made, hidden_goal_weight=hidden_goal_weight)
@@ -122,3 +125,10 @@ def _external(benchmark: str) -> Builder:
     if not callable(builder):
         raise ValueError(f"tasks.benchmark={benchmark} must be a function, got {type(builder).__name__}")
     return builder
+
+
+def _check_call(builder: Builder, benchmark: str, settings: Mapping[str, Any]) -> None:
+    try:
+        inspect.signature(builder).bind(**settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"tasks.benchmark={benchmark} must take as keywords {', '.join(settings)}: {error}") from error

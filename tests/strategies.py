@@ -10,9 +10,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from tasks import make_distribution
 from wtl.core.episode import Episode, Trajectory
 from wtl.core.task import ObservationLayout, Task
+from wtl.tasks import make_distribution
 
 PLANE = ObservationLayout(size=7, dimensions=2, points=(0, 2, 5), scalars=(4,))
 """A hand, two more places and one other number."""

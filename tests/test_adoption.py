@@ -13,8 +13,6 @@ from conftest import tiny
 from rich.console import Console
 from strategies import same_episode
 
-from tasks import make_distribution
-from tasks.metaworld.family import MetaWorldFamily
 from wtl.app.config import load_config
 from wtl.app.pipeline import Pipeline
 from wtl.core.episode import Episode, Trajectory
@@ -24,6 +22,8 @@ from wtl.data.formats.spec import SPLITS
 from wtl.data.store import EpisodeStore, write_store
 from wtl.stages.adoption import Adopted, adopt_demonstrations
 from wtl.stages.demonstrations import DemonstrationsConfig, demonstrate
+from wtl.tasks import make_distribution
+from wtl.tasks.metaworld.family import MetaWorldFamily
 
 SMALL = make_distribution("toy", seed=1, goals_per_family=3, validation_goals_per_family=2, test_goals_per_family=2)
 EVERY = [task for split in SPLITS for task in SMALL.split(split)]  # type: ignore[arg-type]

@@ -18,10 +18,10 @@ import memory
 import results
 import stepping
 
-from tasks import make_distribution
-from tasks.metaworld.family import MetaWorldFamily
 from wtl.app.config import RunConfig, load_config
 from wtl.core.task import TaskDistribution
+from wtl.tasks import make_distribution
+from wtl.tasks.metaworld.family import MetaWorldFamily
 
 SPEEDS = {
     "reach-v3": {"stock": 1000.0, "fast": 2000.0, "envpool": 4000.0},

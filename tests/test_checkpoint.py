@@ -253,10 +253,10 @@ def test_other_layers_are_named(tmp_path: Path) -> None:
     assert_refused(tmp_path, imitation.SPEC, r"is a checkpoint of another model: .*encoder\.1\.")
 
 
-def test_a_value_of_another_type_is_of_another_model(tmp_path: Path) -> None:
+def test_a_value_of_another_type_is_refused(tmp_path: Path) -> None:
     saved(tmp_path, cloning.SPEC)
     change(tmp_path, lambda content: content["config"].update(width="wide"))
-    assert_refused(tmp_path, cloning.SPEC, "is a checkpoint of another model: ")
+    assert_refused(tmp_path, cloning.SPEC, "CloningConfig.width must be a whole number")
 
 
 def test_networks_that_an_earlier_phase_has_trained_are_all_there(tmp_path: Path) -> None:

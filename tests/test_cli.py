@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from conftest import ToyRun, tiny
 
-from tasks import toy
-from tasks.metaworld import splits
 from wtl import cli
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
+from wtl.tasks import toy
+from wtl.tasks.metaworld import splits
 
 
 class Answer:
@@ -24,7 +25,7 @@ class Answer:
 
 
 @pytest.fixture
-def wtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def wtl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     """`wtl("run", "toy")` as the shell would call it, in this process."""
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -32,7 +33,7 @@ def wtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         monkeypatch.setattr("sys.argv", ["wtl", *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
             cli.main()
-        return Answer(int(caught.value.code or 0), *capsys.readouterr())
+        return Answer(int(caught.value.code or 0), *capfd.readouterr())
 
     return call
 
@@ -40,7 +41,7 @@ def wtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     "command, sentence",
     [
-        ("run toy methods.imitation.trial.train.stps=3", "Key 'stps' not in 'TrainConfig'. Did you mean: 'steps'?"),
+        ("run toy methods.imitation.trial.train.stps=3", "train.stps does not exist; did you mean steps?"),
         ("run ml1 tasks.family=reach-v9", "unknown Meta-World family 'reach-v9'; `wtl tasks` lists all of them"),
         ("run toy tasks.benchmark=ML11", "unknown benchmark 'ML11'"),
         ("run ml1 tasks.benchmark=custom", "tasks.benchmark=custom needs families"),
@@ -56,6 +57,10 @@ def wtl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         ("stage toy training", "there is no stage 'training'; the stages are demonstrations, imitation/trial, "),
         ("evaluate toy", "imitation/retrial-1 is not complete"),
         ("video toy", "evaluation is not complete"),
+        ("video toy --entry=-1", "Invalid value for '--entry'"),
+        ("run toy --bogus", "No such option: --bogus"),
+        ("run [/x]", "there is no configuration '[/x]'; give"),
+        ("run toy tasks.benchmark=[red]x[/red]", "unknown benchmark '[red]x[/red]'"),
         ("video toy --style painting", "--style must be auto, camera or sketch, got 'painting'"),
     ],
 )
@@ -82,7 +87,13 @@ def test_a_family_that_is_not_demonstrated_needs_no_other_start(tmp_path: Path) 
 
 @pytest.mark.parametrize("arguments", [["run"], ["nonsense"], ["stage", "toy"], ["report"]])
 def test_a_command_that_is_none(wtl, arguments: list[str]) -> None:
-    assert wtl(*arguments).code == 2
+    answer = wtl(*arguments)
+    assert answer.code == 2 and answer.err.startswith("error: ") and answer.err.count("\n") == 1
+
+
+def test_nothing_at_all_is_asked_for_help(wtl) -> None:
+    answer = wtl()
+    assert answer.code == 2 and "evaluate" in answer.out + answer.err
 
 
 def test_other_settings_in_a_finished_run_are_refused(wtl, toy_run: ToyRun) -> None:
@@ -181,14 +192,23 @@ def test_tasks_lists_every_family_and_what_is_hidden(wtl) -> None:
     assert all(name in answer.out for name in toy.COLOURS)
 
 
-def test_ctrl_c_says_how_to_go_on(wtl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number, word", [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_is_heard_at_once(
+    wtl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int, word: str
+) -> None:
+    heard = []
+
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        try:
+            signal.raise_signal(number)
+        finally:
+            heard.append(capfd.readouterr().err)  # before anything is tidied up
 
     monkeypatch.setattr("wtl.app.pipeline.Pipeline.run", interrupt)
-    answer = wtl("run", "toy", *tiny(tmp_path))
-    assert answer.code == 130
-    assert "interrupted; the same command goes on where this one stopped" in answer.err
+    before = signal.getsignal(number)
+    assert wtl("run", "toy", *tiny(tmp_path)).code == 128 + number
+    assert heard == [f"\n{word}; the same command goes on where this one stopped\n"]
+    assert signal.getsignal(number) is before
 
 
 def test_help_names_every_command(wtl) -> None:

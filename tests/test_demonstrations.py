@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from strategies import TOY, make_episode, make_task, same_episode
 
-from tasks import make_distribution
-from tasks.metaworld.family import MetaWorldFamily
 from wtl.compute.executor import Executor, LocalExecutor, SerialExecutor
 from wtl.core.episode import Episode
 from wtl.core.task import Regime, Task, TaskDistribution
@@ -22,6 +20,8 @@ from wtl.data.demonstrations import DemonstrationSampler, DemonstrationStore, fi
 from wtl.data.store import EpisodeStore, close_store, write_shard
 from wtl.stages import demonstrations as stage
 from wtl.stages.demonstrations import DemonstrationsConfig, DemonstrationStage, demonstrate
+from wtl.tasks import make_distribution
+from wtl.tasks.metaworld.family import MetaWorldFamily
 
 SMALL = make_distribution("toy", seed=1, goals_per_family=3, validation_goals_per_family=1, test_goals_per_family=2)
 FIRST = next(iter(TOY))

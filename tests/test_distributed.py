@@ -34,7 +34,7 @@ def test_micro_batches_are_shared_out_and_none_is_left() -> None:
     for micro_batches, size in ((1, 2), (4, 3), (2, 4)):
         with pytest.raises(ValueError, match=f"train.micro_batches is {micro_batches}, which {size} processes cannot"):
             micro_batches_of(TrainConfig(micro_batches=micro_batches), ProcessGroup(size))
-    with pytest.raises(ValueError, match="train.micro_batches must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="TrainConfig.micro_batches must be between 1 and 4096, got 0"):
         TrainConfig(micro_batches=0)
 
 

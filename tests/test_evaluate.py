@@ -15,7 +15,6 @@ import pytest
 from players import FixedPolicy, line_family, make_directions
 from strategies import TOY, make_episode, make_task, make_trajectory, same_trajectory
 
-from tasks import make_distribution
 from wtl.analysis.results import EpisodeResult, read_results
 from wtl.compute.executor import SerialExecutor
 from wtl.core.episode import Context
@@ -28,6 +27,7 @@ from wtl.play.protocol import ProtocolConfig
 from wtl.stages.controls import CONTROLS, Control, ControlEntry, find_control
 from wtl.stages.demonstrations import DemonstrationsConfig, DemonstrationStage
 from wtl.stages.evaluate import Contestant, EvaluationConfig, EvaluationStage
+from wtl.tasks import make_distribution
 
 NAMES = tuple(control.name for control in CONTROLS)
 CONFIG = EvaluationConfig(controls=NAMES, unit_entries=4)

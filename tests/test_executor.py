@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,33 @@ def test_what_a_unit_raises_is_raised_here(local: Executor) -> None:
         with pytest.raises(KeyError, match="unit 1 has no key"):
             list(executor.map(complain, UNITS[:3]))
     assert dict(local.map(square, UNITS[:2])) == {0: 0, 1: 1}  # and work can go on
+
+
+def sleep(unit: Unit) -> int:
+    (unit.folder / f"{os.getpid()}").touch()
+    if unit.number:
+        time.sleep(600)
+    return unit.number
+
+
+def test_what_interrupts_the_work_stops_the_workers_at_once(tmp_path: Path) -> None:
+    executor = LocalExecutor(2)
+    for number, _ in executor.map(sleep, [Unit(0, tmp_path), Unit(1, tmp_path), Unit(2, tmp_path)]):
+        assert number == 0
+        break  # as good as an exception here: nobody waits for the rest
+    gone = [int(path.name) for path in tmp_path.iterdir()]
+    assert gone and not [pid for pid in gone if Path(f"/proc/{pid}").exists()]
+    assert dict(executor.map(square, UNITS[:2])) == {0: 0, 1: 1}
+    executor.close()
+
+
+def blocked(_: Unit) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_ctrl_c_is_left_to_the_parent(local: Executor) -> None:
+    assert dict(local.map(blocked, UNITS[:1])) == {0: True}
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_closing_twice_is_closing() -> None:

@@ -11,7 +11,6 @@ import pytest
 from players import Directions, FixedPolicy
 from strategies import TOY, same_trajectory
 
-from tasks import make_distribution
 from wtl.analysis.video import draw_sketch
 from wtl.compute.executor import SerialExecutor
 from wtl.core.episode import Episode
@@ -23,6 +22,7 @@ from wtl.play.rollout import RolloutSettings
 from wtl.stages.demonstrations import DemonstrationsConfig, DemonstrationStage, demonstrate
 from wtl.stages.evaluate import EvaluationConfig, EvaluationStage
 from wtl.stages.film import EVERY_STEPS, MOST_FRAMES, Film
+from wtl.tasks import make_distribution
 
 FAMILY: Any = next(iter(TOY.values()))
 TASK, OTHER = FAMILY.sample_tasks(2, 0, "test")

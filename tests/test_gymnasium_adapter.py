@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from players import FixedPolicy, make_attempt
 
-from tasks.gymnasium_adapter import GymnasiumFamily, GymnasiumStep
 from wtl.core.task import FamilySpec, ObservationLayout, Task, TaskDistribution
 from wtl.play.noise import Expert
 from wtl.play.rollout import RolloutSettings
 from wtl.play.rollout import play as play_it
+from wtl.tasks.gymnasium_adapter import GymnasiumFamily, GymnasiumStep
 
 SPEC = FamilySpec("line", ObservationLayout(1, 1, (0,), hand_step=0.1), 1, 20, 1, True, 1.0)
 

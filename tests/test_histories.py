@@ -10,7 +10,6 @@ import pytest
 from players import make_directions
 from strategies import make_episode, make_task, same_trajectory
 
-from tasks import make_distribution
 from wtl.analysis.results import read_results
 from wtl.compute.executor import SerialExecutor
 from wtl.data.demonstrations import DemonstrationStore
@@ -20,6 +19,7 @@ from wtl.data.store import EpisodeStore, StoreError, write_store
 from wtl.play.protocol import ProtocolConfig
 from wtl.stages.demonstrations import DemonstrationsConfig, DemonstrationStage
 from wtl.stages.evaluate import Contestant, EvaluationConfig, EvaluationStage
+from wtl.tasks import make_distribution
 
 TASKS = make_distribution("toy", seed=1, goals_per_family=2, validation_goals_per_family=2, test_goals_per_family=3)
 PROTOCOL = ProtocolConfig("redrawn", horizon_steps=12)

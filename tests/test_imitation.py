@@ -176,7 +176,7 @@ def test_a_success_stays_known_when_newer_trials_have_pushed_it_out() -> None:
 
 
 def test_settings_that_cannot_be_are_one_sentence() -> None:
-    with pytest.raises(ValueError, match="retrial.rounds must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="RetrialConfig.rounds must be between 1 and 100, got 0"):
         ImitationConfig(retrial=RetrialConfig(rounds=0))
     with pytest.raises(ValueError, match=r"_trials_in_context is 3, but retrial.network.max_trials is 2"):
         ImitationConfig(retrial=RetrialConfig(NetworkConfig(max_trials=2), later_trials_in_context=3))

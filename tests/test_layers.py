@@ -37,7 +37,7 @@ def test_floors_are_kept() -> None:
 
 
 def test_others_packages_are_sealed_behind_one_file_each() -> None:
-    assert importers("omegaconf") == {"wtl/app/config.py"}
+    assert importers("yaml") == {"wtl/app/trees.py"}
     assert importers("ray") == {"wtl/compute/ray.py"}
     assert importers("learn2learn") == {"wtl/methods/mil.py"}
     for library, name in (("h5py", "hdf5"), ("minari", "minari"), ("pyarrow", "parquet")):
@@ -48,11 +48,22 @@ def test_others_packages_are_sealed_behind_one_file_each() -> None:
 
 def test_tasks_know_only_wtl_core() -> None:
     for path in ROOT.glob("tasks/**/*.py"):
-        known = {".".join(name.split(".")[:3]) for name in imported(path) if name.split(".")[0] == "wtl"}
+        known = {".".join(name.split(".")[:3]) for name in imported(path) if name.split(".")[0] == "wtl"} - {"wtl"}
         allowed = {"wtl.core.task", "wtl.core.rng"} | (
             {"wtl.play.official"} if path == ROOT / "tasks/metaworld/official.py" else set()
         )
-        assert known <= allowed, path.name
+        assert {name for name in known if not name.startswith("wtl.tasks")} <= allowed, path.name
+
+
+def test_consoles_are_made_in_one_place() -> None:
+    """There markup is off and a pipe is endless; what is made elsewhere would read a user's text as markup."""
+    made = [p for p in SOURCES if "rich.console" in imported(p) and " Console(" in p.read_text()]
+    assert [str(p.relative_to(ROOT)) for p in made] == ["wtl/core/terminal.py"]
+
+
+def test_tasks_are_imported_by_a_name_that_no_user_has() -> None:
+    everything = [*SOURCES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("docs/**/*.py"), *ROOT.glob("experiments/**/*.py")]
+    assert not [str(path) for path in everything if "tasks" in {name.split(".")[0] for name in imported(path)}]
 
 
 def test_collecting_and_reporting_are_free_of_torch_at_import() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -14,15 +17,15 @@ with warnings.catch_warnings():
     import metaworld
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS, ML10_V3, ML25_V3, ML45_V3
 
-from tasks import make_distribution
-from tasks.metaworld import splits
-from tasks.metaworld.family import LAYOUT, MetaWorldFamily, version
-from tasks.metaworld.sampling import official_rand_vecs
 from wtl.core.episode import Context, Episode
 from wtl.core.task import Task
 from wtl.play.noise import Expert, NoiseConfig
 from wtl.play.policy import Attempt, Session
 from wtl.play.rollout import RolloutSettings, play
+from wtl.tasks import make_distribution
+from wtl.tasks.metaworld import splits
+from wtl.tasks.metaworld.family import LAYOUT, MetaWorldFamily, version
+from wtl.tasks.metaworld.sampling import official_rand_vecs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::RuntimeWarning")
 
@@ -274,6 +277,18 @@ def test_every_family_builds_and_its_expert_solves_it(name: str) -> None:
         assert episode.trajectory.observations.shape[1] == spec.layout.size
         assert episode.trajectory.actions.shape[1] == spec.action_size and episode.goal.shape == (spec.goal_size,)
         assert episode.trajectory.rewards.max() <= spec.reward_scale * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("library", ["osmesa", "egl", "nonsense"])
+def test_a_library_that_is_missing_stops_nothing_that_does_not_draw(library: str) -> None:
+    code = (
+        "import sys; sys.modules['OpenGL'] = None\n"  # as where it is not installed
+        "from wtl.tasks.metaworld.family import MetaWorldFamily\n"
+        "print(len(MetaWorldFamily('reach-v3').sample_tasks(2, 0, 'test')))"
+    )
+    environment = {**os.environ, "MUJOCO_GL": library, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "2\n", done.stderr
 
 
 @pytest.mark.timeout(20)

@@ -20,11 +20,11 @@ with warnings.catch_warnings():
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
     from metaworld.types import Task
 
-from tasks.metaworld import fast as fast_stepping
-from tasks.metaworld.family import MetaWorldFamily
-from tasks.metaworld.fast import VERIFIED, StockSteppingWarning, accelerate
-from tasks.metaworld.fast.resets import forget_resets
-from tasks.metaworld.fast.stepping import FastEnv
+from wtl.tasks.metaworld import fast as fast_stepping
+from wtl.tasks.metaworld.family import MetaWorldFamily
+from wtl.tasks.metaworld.fast import VERIFIED, StockSteppingWarning, accelerate
+from wtl.tasks.metaworld.fast.resets import forget_resets
+from wtl.tasks.metaworld.fast.stepping import FastEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::RuntimeWarning")
 
@@ -265,10 +265,10 @@ def test_the_installed_versions_are_the_verified_ones() -> None:
 
 def test_nothing_of_fast_stepping_is_imported_while_it_is_off() -> None:
     code = (
-        "import sys; from tasks.metaworld.family import MetaWorldFamily as F; "
+        "import sys; from wtl.tasks.metaworld.family import MetaWorldFamily as F; "
         "F('reach-v3', fast=False).make_environment(); "
-        "assert not [n for n in sys.modules if n.startswith('tasks.metaworld.fast')]; "
-        "F('reach-v3').make_environment(); assert 'tasks.metaworld.fast.rewards' in sys.modules"
+        "assert not [n for n in sys.modules if n.startswith('wtl.tasks.metaworld.fast')]; "
+        "F('reach-v3').make_environment(); assert 'wtl.tasks.metaworld.fast.rewards' in sys.modules"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,6 @@ import pytest
 import torch
 from steps import step_of
 
-from tasks import toy
 from wtl.core.episode import Context, Episode, Trajectory
 from wtl.core.task import Split
 from wtl.data.meta_batches import Batch, BatchConfig, MetaBatches, Needs
@@ -20,6 +19,7 @@ from wtl.methods.nn.mlp import MlpNetwork
 from wtl.play.noise import Expert, NoiseConfig
 from wtl.play.policy import Attempt, Session
 from wtl.play.rollout import RolloutSettings, play
+from wtl.tasks import toy
 
 pytestmark = pytest.mark.skipif(bool(MIL.missing), reason=f"needs {MIL.missing}")
 

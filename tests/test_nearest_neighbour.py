@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from steps import step_of
 
-from tasks.toy import CANDIDATES, ToyFamily
 from wtl.core.episode import Context, Episode, Trajectory
 from wtl.core.task import ObservationLayout, Task
 from wtl.methods.nearest_neighbour import NearestConfig, NearestNeighbour, relative_features
 from wtl.play.noise import Expert
 from wtl.play.policy import Attempt, FromContext, Player, Policy, Session
 from wtl.play.rollout import RolloutSettings, play
+from wtl.tasks.toy import CANDIDATES, ToyFamily
 
 FAMILY = ToyFamily("probe-blue")
 SETTINGS = RolloutSettings(FAMILY.spec.horizon_steps)
@@ -100,5 +100,5 @@ def test_features_by_hand() -> None:
 def test_needs_a_demonstration() -> None:
     with pytest.raises(ValueError, match="got 1 of 1 contexts without"):
         NearestNeighbour(CONFIG, LINE).adapt([Context()], [0])
-    with pytest.raises(ValueError, match="window_steps and patience_steps of at least 1"):
+    with pytest.raises(ValueError, match="NearestConfig.window_steps must be between 1 and"):
         NearestConfig(window_steps=0)

@@ -165,7 +165,7 @@ class ReachTarget:
 
 @pytest.mark.slow
 def test_the_stock_evaluator_runs_reach() -> None:
-    from tasks.metaworld.official import official_environments, official_evaluation
+    from wtl.tasks.metaworld.official import official_environments, official_evaluation
 
     environments = official_environments(["reach-v3"], 0)
     assert environments.num_envs == 1
@@ -200,9 +200,9 @@ def test_the_stock_evaluator_runs_reach() -> None:
 def test_official_environments_hold_the_benchmarks_test_tasks_once_each() -> None:
     import pickle
 
-    from tasks.metaworld.official import official_environments
-    from tasks.metaworld.sampling import official_rand_vecs
-    from tasks.metaworld.splits import ML10_TEST
+    from wtl.tasks.metaworld.official import official_environments
+    from wtl.tasks.metaworld.sampling import official_rand_vecs
+    from wtl.tasks.metaworld.splits import ML10_TEST
 
     environments = official_environments(ML10_TEST, 3)
     expected = official_rand_vecs(ML10_TEST, 3)
@@ -214,7 +214,7 @@ def test_official_environments_hold_the_benchmarks_test_tasks_once_each() -> Non
 
 
 def test_families_that_are_no_benchmark_are_refused() -> None:
-    from tasks.metaworld.official import official_environments, official_evaluation
+    from wtl.tasks.metaworld.official import official_environments, official_evaluation
 
     with pytest.raises(ValueError, match="expected one family or the test families of ML10, ML25, ML45"):
         official_environments(["reach-v3", "push-v3"], 0)

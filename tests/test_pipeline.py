@@ -17,7 +17,6 @@ import torch
 from conftest import PHASES, TINY, ToyRun, run_everything, tiny
 from rich.console import Console
 
-from tasks import toy
 from wtl.analysis.results import EpisodeResult, read_results
 from wtl.analysis.statistics import permutation_test
 from wtl.app.config import load_config
@@ -25,6 +24,7 @@ from wtl.app.pipeline import Pipeline
 from wtl.app.plan import Plan
 from wtl.data.store import EpisodeStore
 from wtl.stages.training import Training
+from wtl.tasks import toy
 
 STAGES = (
     "demonstrations", "imitation/trial", "imitation/trials-0", "imitation/retrial-0", "imitation/trials-1",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks import make_distribution
-from tasks.metaworld.family import LAYOUT
-from tasks.procedural.environment import ProceduralEnvironment
-from tasks.procedural.family import ProceduralFamily, families
-from tasks.procedural.parameters import parameters_of
 from wtl.core.rng import stream
 from wtl.core.task import Task
+from wtl.tasks import make_distribution
+from wtl.tasks.metaworld.family import LAYOUT
+from wtl.tasks.procedural.environment import ProceduralEnvironment
+from wtl.tasks.procedural.family import ProceduralFamily, families
+from wtl.tasks.procedural.parameters import parameters_of
 
 FAMILIES = families(60, LAYOUT)
 GOLDEN = [

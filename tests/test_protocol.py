@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from players import FixedPolicy, make_attempt
 
-from tasks.metaworld.family import MetaWorldFamily
-from tasks.toy import ToyFamily
 from wtl.core.episode import Context
 from wtl.core.task import FamilySpec, TaskFamily
 from wtl.methods.transfer.controller import ControllerConfig, TransferPolicy
 from wtl.play.policy import Attempt, Session, StepBatch
 from wtl.play.protocol import ProtocolConfig
 from wtl.play.rollout import RolloutSettings, play
+from wtl.tasks.metaworld.family import MetaWorldFamily
+from wtl.tasks.toy import ToyFamily
 
 TOY = ToyFamily("probe-red")
 
@@ -130,5 +130,5 @@ def test_a_protocol_has_a_name_that_says_everything() -> None:
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_noise_that_is_none(value: float) -> None:
-    with pytest.raises(ValueError, match="protocol.action_noise must be a number that is not negative"):
+    with pytest.raises(ValueError, match="ProtocolConfig.action_noise must be between 0 and 100"):
         ProtocolConfig(action_noise=value)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import omegaconf
 import pytest
 import torch
-from omegaconf import OmegaConf
 from safetensors.numpy import save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from tasks.metaworld.family import MetaWorldFamily
 from wtl.methods.mil import SPEC as MIL
 from wtl.methods.mil import _maml
+from wtl.tasks.metaworld.family import MetaWorldFamily
 
 # learn2learn: what meta-imitation learning takes from it.
 
@@ -88,42 +85,6 @@ def test_the_header_of_a_safetensors_file() -> None:
         assert content[place : 8 + size + end] == arrays[name].tobytes() and tuple(entry["shape"]) == arrays[name].shape
         assert place % arrays[name].itemsize == 0  # aligned, so that it can be mapped
     assert save(dict(reversed(arrays.items())), metadata={"episodes": "[]"}) == content
-
-
-# OmegaConf.
-
-
-@dataclass(frozen=True)
-class Inner:
-    """A number."""
-
-    steps: int = 3
-
-
-@dataclass(frozen=True)
-class Outer:
-    """A choice and a tuple."""
-
-    kind: Literal["a", "b"] = "a"
-    sizes: tuple[int, ...] = (1, 2)
-    inner: Inner = field(default_factory=Inner)
-
-    def __post_init__(self) -> None:
-        if len(self.sizes) > 3:
-            raise ValueError("too many")
-
-
-@pytest.mark.parametrize("change", [{"stps": 3}, {"inner": {"stps": 3}}, {"kind": "c"}, {"inner": {"steps": "many"}}])
-def test_omegaconf_refuses_unknown_keys_other_types_and_other_choices(change: dict[str, Any]) -> None:
-    with pytest.raises(omegaconf.errors.OmegaConfBaseException):
-        OmegaConf.merge(OmegaConf.structured(Outer), OmegaConf.create(change))
-
-
-def test_omegaconf_gives_back_the_dataclasses_and_they_check_themselves() -> None:
-    merged = OmegaConf.merge(OmegaConf.structured(Outer), OmegaConf.from_dotlist(["sizes=[4]", "inner.steps=7"]))
-    assert OmegaConf.to_object(merged) == Outer(sizes=(4,), inner=Inner(7))
-    with pytest.raises(ValueError, match="too many"):
-        OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Outer), {"sizes": [1, 2, 3, 4]}))
 
 
 # Meta-World.

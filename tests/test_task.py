@@ -108,8 +108,8 @@ def test_hidden_goals_weigh_more_where_that_is_asked_for() -> None:
 
 
 def test_the_gripper_is_named_where_there_is_one() -> None:
-    from tasks.metaworld.family import LAYOUT, MetaWorldFamily
-    from tasks.procedural.family import ProceduralFamily
+    from wtl.tasks.metaworld.family import LAYOUT, MetaWorldFamily
+    from wtl.tasks.procedural.family import ProceduralFamily
 
     assert FIRST.spec.gripper_index is None
     assert MetaWorldFamily("reach-v3").spec.gripper_index == 3

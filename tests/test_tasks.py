@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tasks import make_distribution
 from wtl.core.task import TaskDistribution
+from wtl.tasks import make_distribution
 
 GOALS = {"goals_per_family": 3, "validation_goals_per_family": 2, "test_goals_per_family": 2}
 MODULE = """
-from tasks import toy
+from wtl.tasks import toy
 
 asked = []
 

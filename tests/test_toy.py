@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from players import make_attempt
 
-from tasks import make_distribution
-from tasks.toy import CANDIDATES, COLOURS, ToyEnvironment, ToyFamily
 from wtl.core.task import Task
 from wtl.play.noise import Expert, NoiseConfig
 from wtl.play.policy import StepBatch
 from wtl.play.rollout import RolloutSettings
 from wtl.play.rollout import play as play_it
+from wtl.tasks import make_distribution
+from wtl.tasks.toy import CANDIDATES, COLOURS, ToyEnvironment, ToyFamily
 
 FAMILIES = [ToyFamily(name) for name in COLOURS]
 GOLDEN = [

@@ -187,9 +187,9 @@ def test_validation_loss_falls_on_a_problem_that_can_be_learned(tmp_path: Path) 
 
 def test_settings_that_cannot_be_are_one_sentence() -> None:
     for name in ("steps", "micro_batches", "validate_every_steps", "validation_batches", "log_every_steps"):
-        with pytest.raises(ValueError, match=f"train.{name} must be at least 1, got 0"):
+        with pytest.raises(ValueError, match=rf"TrainConfig\.{name} must be between 1 and \d+, got 0"):
             TrainConfig(**{name: 0})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="train.learning_rate must be positive, got 0"):
+    with pytest.raises(ValueError, match="TrainConfig.learning_rate must be more than 0 and at most 10, got 0"):
         TrainConfig(learning_rate=0)
 
 

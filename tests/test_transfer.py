@@ -12,7 +12,6 @@ import torch
 from steps import step_of
 from strategies import PLANE, make_trajectory
 
-from tasks.toy import ToyFamily, distribution
 from wtl.app.config import ConfigError, load_config
 from wtl.core.episode import Context, Episode, Trajectory
 from wtl.core.task import FamilySpec, Task
@@ -25,6 +24,7 @@ from wtl.methods.transfer.method import ScorerLearner, TransferMethod, choose_re
 from wtl.methods.transfer.misled import MisledTransfer, make_misled
 from wtl.methods.transfer.scorer import OffsetScorer, ScorerConfig, most_promising
 from wtl.play.policy import Attempt, Session
+from wtl.tasks.toy import ToyFamily, distribution
 
 LAYOUT = replace(PLANE, hand_step=0.05)
 SPEC = FamilySpec("alpha", LAYOUT, 2, 10, 2, True, 1.0)
@@ -304,11 +304,11 @@ def test_settings_that_cannot_be_are_one_sentence() -> None:
         load_config("quick", ["method=trajectory_transfer", asked])
     with pytest.raises(ValueError, match="set later_train.batch.no_demonstration"):
         TransferConfig(later_train=TrainConfig(batch=BatchConfig(trial_queries=0.5, no_demonstration=0.0)))
-    with pytest.raises(ValueError, match="scorer.negatives must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="ScorerConfig.negatives must be between 1 and 100000, got 0"):
         ScorerConfig(negatives=0)
-    with pytest.raises(ValueError, match=r"scorer.visible_prior must lie in \[0, 1\), got 1.0"):
+    with pytest.raises(ValueError, match="ScorerConfig.visible_prior must be at least 0 and less than 1, got 1.0"):
         ScorerConfig(visible_prior=1.0)
-    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="TransferConfig.rounds must be between 1 and 100, got 0"):
         TransferConfig(rounds=0)
     with pytest.raises(ValueError, match=r"\*_trials_in_context is 5, but max_trials is 4"):
         TransferConfig(first_trials_in_context=5)

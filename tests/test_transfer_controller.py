@@ -202,12 +202,12 @@ def test_bad_input_is_one_sentence() -> None:
     with pytest.raises(ValueError, match="hand_step says how far"):
         TransferPolicy(CONFIG, still, [carried()], lambda rows, _: np.zeros((1, 1, 2)), [0])
     for name, value in {"gain": 0.0, "catch_up_gain": -1.0, "tolerance_steps": 0.0, "hold_steps": 0.0}.items():
-        with pytest.raises(ValueError, match=f"controller.{name} must be positive, got {value}"):
+        with pytest.raises(ValueError, match=f"ControllerConfig.{name} must be more than 0 .*, got {value}"):
             ControllerConfig(**{name: value})  # type: ignore[arg-type]
     for name in ("patience_steps", "rest_steps", "resume_steps", "touch_spread_steps"):
-        with pytest.raises(ValueError, match=f"controller.{name} must not be negative, got -1"):
+        with pytest.raises(ValueError, match=f"ControllerConfig.{name} must be between 0 and 1000000, got -1"):
             ControllerConfig(**{name: -1})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="reference.moved_steps must be positive, got 0"):
+    with pytest.raises(ValueError, match="ReferenceConfig.moved_steps must be more than 0"):
         ReferenceConfig(moved_steps=0)
-    with pytest.raises(ValueError, match="reference.tail_steps must not be negative, got -1"):
+    with pytest.raises(ValueError, match="ReferenceConfig.tail_steps must be between 0"):
         ReferenceConfig(tail_steps=-1)

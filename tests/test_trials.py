@@ -11,7 +11,6 @@ import pytest
 from players import Directions, make_directions
 from strategies import TOY, same_episode
 
-from tasks import make_distribution
 from wtl.compute.executor import LocalExecutor, SerialExecutor
 from wtl.core.task import TaskDistribution
 from wtl.data.demonstrations import DemonstrationStore
@@ -22,6 +21,7 @@ from wtl.play.policy import Attempt, FromContext, Policy, StepBatch
 from wtl.play.protocol import ProtocolConfig
 from wtl.stages.demonstrations import DemonstrationsConfig, DemonstrationStage
 from wtl.stages.trials import TrialsConfig, TrialStage
+from wtl.tasks import make_distribution
 
 SMALL = make_distribution("toy", seed=1, goals_per_family=8, validation_goals_per_family=2, test_goals_per_family=1)
 CONFIG = TrialsConfig(later_round_tasks=8, attempts=1, horizons_steps=(5, 7), unit_episodes=4)

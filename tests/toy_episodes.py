@@ -10,7 +10,6 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from tasks.toy import COLOURS, ToyFamily
 from wtl.core.episode import Context, Episode, Role
 from wtl.core.task import Regime
 from wtl.data.meta_batches import Batch, MetaBatches
@@ -30,6 +29,7 @@ from wtl.methods.transfer.scorer import ScorerConfig
 from wtl.play.noise import Expert, NoiseConfig
 from wtl.play.policy import Attempt, Session
 from wtl.play.rollout import RolloutSettings, play
+from wtl.tasks.toy import COLOURS, ToyFamily
 
 FAMILY = ToyFamily("probe-red")
 REGIMES: tuple[Regime, ...] = get_args(Regime)

@@ -1,25 +1,28 @@
 """The command line: `wtl run CONFIG [key=value ...]` and what goes with it. Heavy imports happen in commands.
 
 Each mistake of a user is one sentence on stderr and exit code 2; nothing on disk is touched by it. Bad luck (a full
-disk, workers that die again and again) is one sentence and exit code 1.
+disk, workers that die again and again) is one sentence and exit code 1. Ctrl-C and SIGTERM are heard at once (exit
+codes 130 and 143).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from wtl.compute.distributed import ProcessGroup
 from wtl.compute.executor import WorkersDied
 from wtl.core.files import explain, is_bad_luck
+from wtl.core.terminal import accept_every_encoding, make_console
 
 if TYPE_CHECKING:
     from wtl.app.pipeline import Pipeline
@@ -29,11 +32,23 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,
 )
-console = Console(stderr=True)
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer raises for a command line that it cannot read: click's, of which it brings a copy of its own."""
+console = make_console(stderr=True)
 
 ConfigName = Annotated[str, typer.Argument(help="A preset (see configs/), a YAML file, or a run directory.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example tasks.family=push-v3")]
+
+
+def _say_whose_code_runs() -> None:
+    """Warn in a checkout whose environment was copied with it and runs the code of the original."""
+    here, package = Path("wtl").resolve(), Path(__file__).parent
+    if (here / "cli.py").is_file() and not here.samefile(package):
+        console.print(
+            f"this is the code of {package}, not of {here}; `make setup` makes an environment for this folder"
+        )
 
 
 @contextlib.contextmanager
@@ -42,16 +57,16 @@ def _pipeline(config: str, overrides: list[str] | None, writes: bool = False) ->
     from wtl.app.config import load_config
     from wtl.app.pipeline import Pipeline
 
+    _say_whose_code_runs()
     group = ProcessGroup.from_environment()
-    pipeline = Pipeline(load_config(config, overrides or []), console if group.is_main else Console(quiet=True), group)
+    pipeline = Pipeline(
+        load_config(config, overrides or []), console if group.is_main else make_console(quiet=True), group
+    )
     group.join()
     try:
         with pipeline.held() if writes else contextlib.nullcontext():
             yield pipeline
         group.leave()
-    except KeyboardInterrupt:  # typer would turn it into a silent exit code
-        console.print("interrupted; the same command goes on where this one stopped")
-        raise
     finally:
         pipeline.close()
 
@@ -173,7 +188,7 @@ def list_methods() -> None:
     table = Table("method", "demonstrations", "trials", "what it is")
     for spec in known_methods().values():
         table.add_row(spec.name, spec.reads.demonstrations, "read" if spec.reads.trials else "ignored", spec.summary)
-    Console().print(table)
+    make_console().print(table)
 
 
 @app.command(name="tasks")
@@ -181,8 +196,8 @@ def list_tasks() -> None:
     """Families, benchmark splits, and which families hide their goal."""
     from rich.table import Table
 
-    from tasks import toy
-    from tasks.metaworld import splits
+    from wtl.tasks import toy
+    from wtl.tasks.metaworld import splits
 
     table = Table("family", "goal", *splits.BENCHMARKS, title="Meta-World families (ML1: any of them, train and test)")
     for family in splits.ALL_FAMILIES:
@@ -191,7 +206,7 @@ def list_tasks() -> None:
             for pair in splits.BENCHMARKS.values()
         ]
         table.add_row(family, "hidden" if family in splits.HIDDEN_GOAL else "visible", *marks)
-    out = Console()
+    out = make_console()
     out.print(table)
     out.print(f"toy: {', '.join(toy.COLOURS)} (the goal is one of {2 * toy.CANDIDATES} visible candidates)")
 
@@ -233,7 +248,7 @@ def export_data(
 
 def _say(*sentences: str) -> None:
     for sentence in sentences:
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        console.print(sentence, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -247,23 +262,54 @@ def _main_process_speaks_first() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def _signals_are_heard() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM speak at once and end the command on its usual way out, with the workers stopped.
+
+    A second one ends it on the spot. A signal that was ignored, as `nohup` does, stays so.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for other in heard:
+            signal.signal(other, lambda again, _: os._exit(128 + again))
+        word = "interrupted" if number == signal.SIGINT else "terminated"
+        if ProcessGroup.from_environment().is_main:  # written past all buffers, in which it may be the interruption
+            os.write(2, f"\n{word}; the same command goes on where this one stopped\n".encode())
+        raise SystemExit(128 + number)
+
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _fail(sentence: object, code: int) -> SystemExit:
+    """Say what went wrong, on one line; return the end of the program."""
+    console.print(Text.assemble(("error:", "bold red"), f" {' '.join(str(sentence).splitlines())}"), soft_wrap=True)
+    return SystemExit(code)
+
+
 def main() -> None:
     """Run the command line: every foreseen mistake is one sentence and exit code 2."""
     # Two cores are the common case; busy-waiting threads would starve the thread that makes batches.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    accept_every_encoding()
     try:
-        with _main_process_speaks_first():
-            app(standalone_mode=True)
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on where this one stopped")
-        raise SystemExit(130) from None
+        with _signals_are_heard(), _main_process_speaks_first():
+            raise SystemExit(app(standalone_mode=False) or 0)
+    except UsageError as error:
+        message = error.format_message()  # type: ignore[attr-defined]
+        if "\n" in message:  # the help, for a command without anything
+            console.print(message)
+            raise SystemExit(2) from None
+        raise _fail(f"{message.rstrip('.')}; `wtl --help` and `wtl COMMAND --help` say what there is", 2) from None
     except (ValueError, FloatingPointError) as error:
-        console.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
-        raise SystemExit(2) from None
+        raise _fail(error, 2) from None
     except OSError as error:
-        console.print(f"[bold red]error:[/bold red] {escape(explain(error))}", highlight=False, soft_wrap=True)
-        raise SystemExit(1 if is_bad_luck(error) else 2) from None
+        raise _fail(explain(error), 1 if is_bad_luck(error) else 2) from None
     except WorkersDied as error:
-        sentence = f"{error}; if memory is short, set workers lower. The same command goes on where this one stopped"
-        console.print(f"[bold red]error:[/bold red] {sentence}", highlight=False, soft_wrap=True)
-        raise SystemExit(1) from None
+        hint = "if memory is short, set workers lower. The same command goes on where this one stopped"
+        raise _fail(f"{error}; {hint}", 1) from None

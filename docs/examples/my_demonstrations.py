@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-import tasks
-from wtl import Episode, Task, TaskFamily, Trajectory
+from wtl import Episode, Task, TaskFamily, Trajectory, tasks
 from wtl.data.store import close_store, write_shard
 
 

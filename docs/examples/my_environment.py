@@ -9,8 +9,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from tasks.gymnasium_adapter import GymnasiumFamily, GymnasiumStep
 from wtl import FamilySpec, ObservationLayout, TaskDistribution
+from wtl.tasks.gymnasium_adapter import GymnasiumFamily, GymnasiumStep
 
 SPEC = FamilySpec(
     name="car",

@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from tasks.gymnasium_adapter import GymnasiumFamily
 from wtl.core.task import FamilySpec, ObservationLayout, TaskDistribution, TaskFamily
+from wtl.tasks.gymnasium_adapter import GymnasiumFamily
 
 
 class Plane(gymnasium.Env[np.ndarray, np.ndarray]):

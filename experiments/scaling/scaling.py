@@ -18,12 +18,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.metaworld.splits import ML45_TEST, ML45_TRAIN
 from wtl.analysis.episodes import main_rows, success_rates
 from wtl.analysis.report import load_run
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
 from wtl.methods.checkpoint import load_networks, read_checkpoint
+from wtl.tasks.metaworld.splits import ML45_TEST, ML45_TRAIN
 
 HERE = Path(__file__).parent
 COLUMNS = ("run", "families", "parameters", "seed", "attempt", "n", "successes", "low", "high")

@@ -23,8 +23,8 @@ from memory import measure_memory
 from results import Measurement, measurement_tables, ratios, stepping_table, write_measurements, write_speeds
 from system import distribution_of, quick_config
 
-from tasks.metaworld import splits
 from wtl.analysis.tables import Table, print_tables
+from wtl.tasks.metaworld import splits
 
 SECTIONS = ("stepping", "collection", "training", "acting", "memory")
 _QUICK_FAMILIES = ("reach-v3", "push-v3", "drawer-close-v3", "peg-insert-side-v3")

@@ -21,7 +21,7 @@ import mujoco
 import numpy as np
 from metaworld.policies import ENV_POLICY_MAP
 
-from tasks.metaworld.family import MetaWorldFamily
+from wtl.tasks.metaworld.family import MetaWorldFamily
 
 ENVPOOL_ENVIRONMENTS = 16
 

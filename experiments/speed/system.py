@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tasks import make_distribution
 from wtl.app.config import RunConfig, load_config
 from wtl.compute.executor import Executor
 from wtl.core.episode import Context, Episode, Role, Trajectory
@@ -32,6 +31,7 @@ from wtl.play.protocol import ProtocolConfig
 from wtl.stages.demonstrations import DemonstrationsConfig, DemonstrationStage
 from wtl.stages.training import Training
 from wtl.stages.trials import TrialsConfig, TrialStage
+from wtl.tasks import make_distribution
 
 DEMONSTRATION_STEPS, TRIAL_STEPS = 60, 150
 """About as long as those of hidden-goal reach."""

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.metaworld.family import LAYOUT, MetaWorldFamily
-from tasks.metaworld.sampling import OFFICIAL_GOALS, official_rand_vecs
-from tasks.procedural.family import families as generate_families
 from wtl.core.task import Split, Task, TaskDistribution, TaskFamily
+from wtl.tasks.metaworld.family import LAYOUT, MetaWorldFamily
+from wtl.tasks.metaworld.sampling import OFFICIAL_GOALS, official_rand_vecs
+from wtl.tasks.procedural.family import families as generate_families
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class MetaWorldEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         self.sawyer = make_sawyer(name, reward_function_version=reward_version, **extra)
         if fast and not render:
             # Here and not above: fast stepping relies on private parts of libraries whose versions it checks.
-            from tasks.metaworld.fast import accelerate
+            from wtl.tasks.metaworld.fast import accelerate
 
             self.sawyer = accelerate(self.sawyer)
         self._task, self._offers = "", 0

@@ -18,11 +18,11 @@ import gymnasium
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-from tasks.metaworld import splits
-from tasks.metaworld.environment import VISIBLE, MetaWorldEnvironment
-from tasks.metaworld.sampling import RandVecSampler, official_rand_vecs
 from wtl.core.rng import seed_for
 from wtl.core.task import FamilySpec, ObservationLayout, Split, Task
+from wtl.tasks.metaworld import splits
+from wtl.tasks.metaworld.environment import VISIBLE, MetaWorldEnvironment
+from wtl.tasks.metaworld.sampling import RandVecSampler, official_rand_vecs
 
 LAYOUT = ObservationLayout(
     size=VISIBLE, dimensions=3, points=(0, 4, 11), scalars=(3, 7, 8, 9, 10, 14, 15, 16, 17), hand_step=0.01

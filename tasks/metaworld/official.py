@@ -16,8 +16,8 @@ import gymnasium
 import metaworld
 import metaworld.evaluation
 
-from tasks.metaworld.splits import ALL_FAMILIES, BENCHMARKS
 from wtl.play.official import OfficialAgent
+from wtl.tasks.metaworld.splits import ALL_FAMILIES, BENCHMARKS
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def official_environments(
     )
     assert isinstance(environments, gymnasium.vector.SyncVectorEnv)
     if fast:
-        from tasks.metaworld.fast import accelerate
+        from wtl.tasks.metaworld.fast import accelerate
 
         for environment in environments.envs:
             accelerate(environment.unwrapped)  # type: ignore[arg-type]

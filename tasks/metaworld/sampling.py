@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.metaworld.environment import make_sawyer
+from wtl.tasks.metaworld.environment import make_sawyer
 
 OFFICIAL_GOALS = 50
 """How many tasks of each family and split a Meta-World benchmark has."""

@@ -11,8 +11,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from tasks.procedural.parameters import parameters_of
 from wtl.core.task import ObservationLayout, Task
+from wtl.tasks.procedural.parameters import parameters_of
 
 HORIZON_STEPS = 250
 _LOW, _HIGH = np.array([-0.35, 0.4, 0.03]), np.array([0.35, 0.92, 0.4])

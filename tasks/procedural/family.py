@@ -11,10 +11,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from tasks.procedural.environment import HORIZON_STEPS, ProceduralEnvironment
-from tasks.procedural.parameters import parameters_of, stream_name
 from wtl.core.rng import stream
 from wtl.core.task import FamilySpec, ObservationLayout, Split, Task
+from wtl.tasks.procedural.environment import HORIZON_STEPS, ProceduralEnvironment
+from wtl.tasks.procedural.parameters import parameters_of, stream_name
 
 GRIPPER_INDEX = 3
 

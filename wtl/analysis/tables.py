@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import rich.box
 import rich.table
 from rich.console import Console
+from rich.measure import Measurement
 from rich.text import Text
+
+from wtl.core.terminal import make_console
 
 _STYLES = {"IMPROVED": "bold green", "REGRESSED": "bold red", "UNDERPOWERED": "yellow"}
 """Style of a last cell that starts with a verdict of `wtl.analysis.statistics`."""
@@ -31,12 +34,15 @@ class Table:
 
 def print_tables(tables: Iterable[Table], *, markdown: bool = False, console: Console | None = None) -> None:
     """Print to the terminal, or as Markdown to be pasted."""
-    console = console or Console()
+    console = console or make_console()
     for table in tables:
         if markdown:
-            console.print(to_markdown(table), markup=False, highlight=False, soft_wrap=True)
+            console.print(to_markdown(table), soft_wrap=True)
         else:
-            console.print(_to_rich(table))
+            wide = _to_rich(table)
+            needed = Measurement.get(console, console.options.update(width=10**6), wide).maximum
+            fits = needed <= console.width
+            console.print(wide if fits else _to_rich(table, stacked=True))
 
 
 def to_markdown(table: Table) -> str:
@@ -51,13 +57,15 @@ def _escaped(cell: str) -> str:
     return cell.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _to_rich(table: Table) -> rich.table.Table:
+def _to_rich(table: Table, stacked: bool = False) -> rich.table.Table:
+    """Return the table; stacked, an interval stands below its number, and what is too wide is wrapped and never cut."""
     made = rich.table.Table(title=table.title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, name in enumerate(table.header):
-        made.add_column(name, no_wrap=index < 2)
+        made.add_column(name, no_wrap=index < 2 and not stacked, overflow="fold")
     for section in table.sections:
         for row in section:
             style = next((style for word, style in _STYLES.items() if row[-1].startswith(word)), "")
-            made.add_row(*row[:-1], Text(row[-1], style))
+            *cells, last = (cell.replace(" [", "\n[") for cell in row) if stacked else row
+            made.add_row(*cells, Text(last, style))
         made.add_section()
     return made

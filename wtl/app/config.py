@@ -1,22 +1,21 @@
 """One frozen dataclass for a run, composed of the configs that live above the classes they configure.
 
-The only file that knows OmegaConf: YAML and `key=value` come in, plain dataclasses go out, and a typo or a wrong type
-is one sentence. Each method's section is merged against its own dataclass, so methods from outside are configured
-like those of this package. Trap: nothing below ever sees a DictConfig.
+`wtl.app.reading` turns YAML and `key=value` into it. Each method's section is read as its own dataclass, so methods
+from outside are configured like those of this package, and every mistake is one sentence before anything is written.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import omegaconf
-import yaml
-from omegaconf import OmegaConf
-
+from wtl.app.reading import made, read, read_fields, read_overrides, section
+from wtl.app.trees import ConfigError, Tree, expanded, merged, read_file, to_text
+from wtl.core.bounds import Between, Bounded, Listed, Seed, Text, shown
 from wtl.core.task import Regime
 from wtl.methods.checkpoint import method_name
 from wtl.methods.registry import METHODS, find_method, known_methods
@@ -31,35 +30,39 @@ PRESETS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.par
 PRETRAINED = PACKAGE / "pretrained"
 
 
+Goals = Annotated[int, Between(2, 100_000)]
+"""Tasks of a family: a demonstration is never of the identical task, so one task alone has none."""
+
+
 @dataclass(frozen=True)
-class TasksConfig:
+class TasksConfig(Bounded):
     """Which task families there are, and how many tasks of each."""
 
-    benchmark: str = "ML1"
+    benchmark: Annotated[str, Text("the name of a benchmark", r".+")] = "ML1"
     """`toy`, `ML1`, `ML10`, `ML25`, `ML45`, `custom`, the name of an entry point in the group `wtl.tasks`, or a
     function of one's own as `package.module:function` (see `tasks/__init__.py`)."""
     family: str = "reach-v3"
     """The one family of ML1."""
-    train: tuple[str, ...] = ()
+    train: Annotated[tuple[str, ...], Listed()] = ()
     """Training families of a custom split."""
-    test: tuple[str, ...] = ()
+    test: Annotated[tuple[str, ...], Listed()] = ()
     """Test families of a custom split."""
-    seed: int = 1
+    seed: Seed = 1
     """Meta-World's own seed for the official tasks."""
-    goals_per_family: int = 50
+    goals_per_family: Goals = 50
     """Training goals; 50 is the benchmark, more departs from it and is recorded in every result."""
-    validation_goals_per_family: int = 10
+    validation_goals_per_family: Goals = 10
     """New goals of the training families, to watch training and to choose by; never the test goals."""
-    test_goals_per_family: int = 50
+    test_goals_per_family: Goals = 50
     """Test goals, at most 50 on Meta-World."""
-    goals_per_start: int = 1
+    goals_per_start: Annotated[int, Between(1, 100_000)] = 1
     """Fresh goals that share one start, so that the start cannot be memorised as the name of the goal."""
-    procedural_families: int = 0
+    procedural_families: Annotated[int, Between(0, 10_000)] = 0
     """Procedurally generated families (`tasks/procedural/`) beside Meta-World's in training, where Meta-World's
     together weigh as much as they do."""
-    tasks_per_procedural_family: int = 4
+    tasks_per_procedural_family: Goals = 4
     """Training tasks of each of them."""
-    hidden_goal_weight: int = 1
+    hidden_goal_weight: Annotated[int, Between(1, 1000)] = 1
     """How many families a family with a hidden goal counts as in training: where trials are shared out among
     families, and where training batches draw them."""
     fast: bool = True
@@ -69,40 +72,27 @@ class TasksConfig:
     options: dict[str, Any] = field(default_factory=dict)
     """Settings of a benchmark of one's own, handed to its function as they are."""
 
-    def __post_init__(self) -> None:
-        for name in ("goals_per_family", "validation_goals_per_family", "test_goals_per_family"):
-            if getattr(self, name) < 2:
-                # A demonstration is never of the identical task, so one task alone has none.
-                raise ValueError(f"tasks.{name} must be at least 2, got {getattr(self, name)}")
-        if self.procedural_families and self.tasks_per_procedural_family < 2:
-            raise ValueError(
-                f"tasks.tasks_per_procedural_family must be at least 2, got {self.tasks_per_procedural_family}"
-            )
-        for name in ("goals_per_start", "hidden_goal_weight"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"tasks.{name} must be at least 1, got {getattr(self, name)}")
-
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Bounded):
     """Everything of `wtl run`, resolved and saved with the run."""
 
-    directory: str = "runs/unnamed"
+    directory: Annotated[str, Text("the path of a folder", r".+", is_path=True)] = "runs/unnamed"
     """Where everything is written."""
-    seed: int = 0
+    seed: Seed = 0
     """The seed of collection, training and everything else but Meta-World's own tasks."""
-    evaluation_seed: int = 1000
+    evaluation_seed: Seed = 1000
     """The seed of the entries, so that runs with different training seeds are compared on the same ones."""
-    workers: int = 0
+    workers: Annotated[int, Between(0, 4096)] = 0
     """Processes; 0 means one a core. The outcome does not depend on it."""
     executor: Literal["local", "serial", "ray"] = "local"
     """Who collects and evaluates: the cores of this machine, this process alone, or a Ray cluster (`make ray`),
     for which `directory` must be on a file system that all nodes share. The outcome does not depend on it."""
     regime: Regime = "family"
     """What the demonstration shares with the task: `goal`, `family`, or there is `none`."""
-    method: str = METHODS[0].name
+    method: Annotated[str, Text("the name of a method", r".+")] = METHODS[0].name
     """Whose curve is measured: a name of `wtl methods`, or package.module:SPEC."""
-    checkpoint: str = ""
+    checkpoint: Annotated[str, Text("the folder or the name of a trained method, or empty", is_path=True)] = ""
     """A trained method that is evaluated instead of training one: a folder, or the name of one that comes with the
     package (`wtl/pretrained/`). It brings its own configuration, exploration noise included."""
     methods: dict[str, Any] = field(default_factory=dict)
@@ -122,6 +112,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Find mistakes before anything is written."""
+        super().__post_init__()
         spec = find_method(self.method)
         if spec.missing:
             raise ValueError(f"method {spec.name} needs {', '.join(spec.missing)}, which is not installed")
@@ -136,17 +127,15 @@ class RunConfig:
         return self.methods.get(spec.name, spec.config())
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message is one sentence for the user."""
-
-
 def checkpoint_directory(name: str) -> Path:
     """Return the folder of a trained method. Raises ConfigError if there is none."""
     for candidate in (Path(name), PRETRAINED / name):
-        if (candidate / "method.json").is_file():
+        if os.path.isfile(candidate / "method.json"):
             return candidate
     known = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/method.json")))
-    raise ConfigError(f"checkpoint: there is no trained method in {name!r}; give the folder of one, or one of {known}")
+    raise ConfigError(
+        f"checkpoint: there is no trained method in {shown(name)}; give the folder of one, or one of {known}"
+    )
 
 
 def preset_path(name: str) -> Path:
@@ -156,45 +145,58 @@ def preset_path(name: str) -> Path:
         ConfigError: none of these; the message names the presets.
     """
     for candidate in (Path(name), Path(name) / "config.yaml", PRESETS / f"{name}.yaml", PRESETS / name):
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # unlike Path.is_file, it takes a name that no file can have
             return candidate
     known = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml") if not path.stem.startswith("_")))
     raise ConfigError(
-        f"there is no configuration {name!r}; give a YAML file, a run directory or one of the presets {known}"
+        f"there is no configuration {shown(name)}; give a YAML file, a run directory or one of the presets {known}"
     )
+
+
+def run_directory_of(path: Path) -> Path | None:
+    """Return the run directory whose resolved configuration a file is; None for any other file."""
+    directory = path.parent
+    begun = any(os.path.isfile(directory / stage / "settings.json") for stage in ("demonstrations", "evaluation"))
+    return directory if path.name == "config.yaml" and begun else None
 
 
 def load_config(name: str, overrides: list[str]) -> RunConfig:
     """Return the configuration: defaults, then the YAML file, then `key=value` overrides.
 
+    A run directory is run where it lies, wherever it was when it was made.
+
     Raises:
         ConfigError: a key that does not exist, a value of the wrong type or out of range, a bad file.
     """
-    path = preset_path(name)
-    try:
-        given: Any = OmegaConf.merge(_load_yaml(path), _dotlist(overrides))
-        sections = given.pop("methods", None) or {}
-        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), given)
-        if merged.checkpoint:  # a checkpoint knows what it is
-            merged = OmegaConf.merge(
-                merged, {"method": _method_of(str(merged.checkpoint), str(merged.method), overrides)}
-            )
-        asked = dict.fromkeys([str(merged.method), *map(str, merged.evaluation.methods)])
-        specs = {spec.name: spec for spec in (*known_methods().values(), *map(find_method, asked))}
-        for section in sections:
-            if section not in specs:
-                raise ConfigError(f"methods.{section}: unknown method; known are {', '.join(specs)}")
-        config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
-        settings = {
-            name: _merged(f"methods.{name}", spec.config, sections.get(name) or {})
-            for name, spec in specs.items()
-            if name in sections or any(find_method(one).name == name for one in asked)
-        }
-        return dataclasses.replace(config, methods=settings)
-    except ConfigError:
-        raise
-    except (omegaconf.errors.OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(f"{path.name}: {_one_line(error)}") from error
+    path = preset_path(expanded(name, "CONFIG"))
+    content = read_file(path)
+    directory = run_directory_of(path)
+    if directory is not None:
+        content.pop("directory", None)
+    given = merged(content, read_overrides(overrides, RunConfig))
+    sections = section(given.pop("methods", {}), "methods")
+    fields = made(lambda: read_fields(RunConfig, given, RunConfig(), ""), "")
+    if directory is not None:
+        fields.setdefault("directory", str(directory))
+    return made(lambda: _with_methods(fields, sections, overrides), "")
+
+
+def _with_methods(fields: Mapping[str, Any], sections: Mapping[str, Tree], overrides: list[str]) -> RunConfig:
+    """Return the run with each method's section read as that method's own configuration."""
+    config = {"method": RunConfig.method, "checkpoint": "", "evaluation": EvaluationConfig(), **fields}
+    if config["checkpoint"]:  # a checkpoint knows what it is
+        config["method"] = _method_of(config["checkpoint"], config["method"], overrides)
+    asked = [find_method(name) for name in dict.fromkeys([config["method"], *config["evaluation"].methods])]
+    specs = {spec.name: spec for spec in (*known_methods().values(), *asked)}
+    for name in sections:
+        if name not in specs:
+            raise ConfigError(f"methods.{name}: unknown method; known are {', '.join(specs)}")
+    settings = {
+        name: read(spec.config, sections.get(name, {}), None, f"methods.{name}")
+        for name, spec in specs.items()
+        if name in sections or spec in asked
+    }
+    return RunConfig(**config, methods=settings)
 
 
 def _method_of(checkpoint: str, asked: str, overrides: list[str]) -> str:
@@ -212,51 +214,6 @@ def _method_of(checkpoint: str, asked: str, overrides: list[str]) -> str:
     raise ConfigError(f"checkpoint: {checkpoint} is of method {name!r}, which is not installed; set method=MODULE:SPEC")
 
 
-def _merged(where: str, kind: type, section: Any) -> Any:
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), section))
-    except (omegaconf.errors.OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: {_one_line(error)}") from error
-
-
-def _load_yaml(path: Path) -> Any:
-    """Return a YAML file merged into the one that its key `base` names, beside it."""
-    content: Any = _parsed(str(path), lambda: OmegaConf.load(path))
-    if not OmegaConf.is_dict(content):
-        raise ConfigError(f"{path} must hold `key: value` lines, got a list")
-    base = content.pop("base", None)
-    return OmegaConf.merge(_load_yaml(path.parent / str(base)), content) if base else content
-
-
-def _dotlist(overrides: list[str]) -> Any:
-    for override in overrides:
-        if "=" not in override or override.startswith("="):
-            raise ConfigError(f"expected key=value, got {override!r}; for example tasks.family=push-v3")
-    return _parsed(" ".join(overrides), lambda: OmegaConf.from_dotlist(overrides))
-
-
-def _parsed(where: str, parse: Callable[[], Any]) -> Any:
-    try:
-        return parse()
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not YAML: {_yaml_reason(error)}") from error
-
-
-def _yaml_reason(error: yaml.YAMLError) -> str:
-    """Return what is wrong, and in which line and column where that is known."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    if mark is None or not problem:
-        return _one_line(error)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
-    message = lines[0] if lines else type(error).__name__
-    return f"{key}: {message}" if key and key not in message else message
-
-
 def to_plain(config: Any) -> dict[str, Any]:
     """Return dataclasses as nested dictionaries."""
     return dataclasses.asdict(config)
@@ -264,4 +221,4 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """Return the resolved configuration, loadable again."""
-    return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
+    return to_text(to_plain(config))

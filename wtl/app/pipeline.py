@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rich.progress
 from rich.console import Console
 
+from wtl.app.checks import check_plan
 from wtl.app.config import RunConfig, to_yaml
 from wtl.app.plan import MethodPlan, Plan
+from wtl.app.progress import progress_of
 from wtl.app.stage import Stage
 from wtl.compute.distributed import SINGLE, ProcessGroup
 from wtl.compute.executor import Executor, LocalExecutor, SerialExecutor
 from wtl.compute.ray import RayExecutor
 from wtl.core.files import write_atomically
 from wtl.core.lock import locked
+from wtl.core.terminal import make_console
 from wtl.data.store import EpisodeStore
 from wtl.methods.learner import TrainConfig
 from wtl.methods.spec import Phase
@@ -66,7 +67,7 @@ class Pipeline:
         self.config = config
         self.plan = Plan(config)
         self.group = group
-        self.console = console or Console(stderr=True)
+        self.console = console or make_console(stderr=True)
         self.executor = _make_executor(config)
 
     def steps(self) -> list[Step]:
@@ -103,10 +104,11 @@ class Pipeline:
         steps = self.steps()
         if only and only not in [step.name for step in steps]:
             raise ValueError(f"there is no stage {only!r}; the stages are {', '.join(step.name for step in steps)}")
+        asked = [step for step in steps if step.name == only or not only]
+        if not self.group.on_main(lambda: all(step.stage.finished() for step in asked)):
+            self.group.on_main(lambda: check_plan(self.plan, self.group))
         for name, reason in self.plan.left_out.items():
-            self.console.print(f"{name} is left out: {reason}", style="yellow", markup=False)
-        self.plan.check()
-        asked = [step for step in steps if only in ("", step.name)]
+            self.console.print(f"{name} is left out: {reason}", style="yellow")
         with self.held():
             for step in asked:  # what is damaged, or was made with other settings, shows before anything is done
                 self.group.on_main(step.stage.finished)
@@ -121,7 +123,7 @@ class Pipeline:
             if self._is_complete(step):
                 return
             self.group.on_main(functools.partial(self._begin, step))
-            with self._bar(step.name) as progress:
+            with progress_of(step.name, self.console) as progress:
                 results = step.make(progress)
             self.group.on_main(lambda: step.stage.finish(results, step.files, step.policies()))
         self.console.print(f"{step.stage.directory}: " + ", ".join(f"{k} {v}" for k, v in results.items()))
@@ -133,7 +135,7 @@ class Pipeline:
     def _is_complete(self, step: Step) -> bool:
         complete = self.group.on_main(step.stage.finished)
         if complete:
-            self.console.print(f"[dim]{step.stage.directory} is complete, skipped[/dim]")
+            self.console.print(f"{step.stage.directory} is complete, skipped", style="dim")
         return complete
 
     def _begin(self, step: Step) -> None:
@@ -183,24 +185,6 @@ class Pipeline:
         plan = self.plan
         rows = plan.evaluation_stage().evaluate(plan.contestants(), plan.evaluation.directory, self.executor, progress)
         return {"episodes": rows, "goals_per_family": self.config.tasks.goals_per_family}
-
-    @contextmanager
-    def _bar(self, title: str) -> Iterator[Progress]:
-        columns = (
-            rich.progress.TextColumn("{task.description:<22}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TimeElapsedColumn(),
-            rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("{task.fields[note]}"),
-        )
-        with rich.progress.Progress(*columns, console=self.console) as bars:
-            bar = bars.add_task(title, total=None, note="")
-
-            def advance(done: int, total: int, note: str = "") -> None:
-                bars.update(bar, completed=done, total=total, note=note)
-
-            yield advance
 
     def close(self) -> None:
         """Let the workers go."""

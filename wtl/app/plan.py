@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tasks
+from wtl import tasks
 from wtl.app.config import RunConfig, checkpoint_directory, to_plain
 from wtl.app.stage import Stage
 from wtl.core.files import sha256_of
@@ -143,11 +143,15 @@ class Plan:
 
     def stores(self, method: MethodPlan, phase: Phase) -> list[Stage]:
         """Return the stages whose episodes a phase reads."""
-        collections = [self.collection(method, p) for p in (*method.before(phase), phase) if p.collection]
+        return [self.demonstrations, *(self.collection(*pair) for pair in self.collections(method, phase))]
+
+    def collections(self, method: MethodPlan, phase: Phase) -> list[tuple[MethodPlan, Phase]]:
+        """Return the phases, each with its method, whose collected trials a phase reads."""
+        found = [(method, p) for p in (*method.before(phase), phase) if p.collection]
         if phase.borrows_trials:
             lent = [p for p in self.main.phases if p.collection and p.collection.labelled]
-            collections += [self.collection(self.main, p) for p in lent[:1]]
-        return [self.demonstrations, *collections]
+            found += [(self.main, p) for p in lent[:1]]
+        return found
 
     def checkpoint(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None) -> Path | None:
         """Return the folder of a method after these phases (default: all); None if it has no networks yet."""
@@ -160,11 +164,6 @@ class Plan:
         """Return the checksum of each trained method that plays after these phases, by its name."""
         folders = {method.spec.name: self.checkpoint(method, phases) for method, phases in played}
         return {name: sha256_of(folder / "method.json") for name, folder in folders.items() if folder}
-
-    def check(self) -> None:
-        """Find mistakes that would show in a later stage. Raises ValueError for a checkpoint that cannot play here."""
-        if self.config.checkpoint:
-            self.make_player(self.main)(self.distribution.spec)
 
     def make_player(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None) -> MakePlayer:
         """Return what makes a method's player in a worker, after these phases (default: all)."""

@@ -1,7 +1,7 @@
 """The run directory: one folder a stage, its settings written first and its manifest last.
 
 A stage whose manifest is there and whose settings and inputs are the same is skipped; one that was cut
-off goes on; one with other settings is refused and left alone. Free of torch.
+off goes on; one that made something with other settings is refused and left alone. Free of torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from wtl.core.files import sha256_of
 from wtl.core.records import MANIFEST, SETTINGS, check_files, read_manifest
 
-_PACKAGES = ("torch", "learn2learn", "metaworld", "mujoco", "gymnasium", "numpy", "omegaconf", "tensorboard")
+_PACKAGES = ("torch", "learn2learn", "metaworld", "mujoco", "gymnasium", "numpy", "tensorboard")
 
 
 def fingerprint(content: Any) -> str:
@@ -79,6 +79,8 @@ class Stage:
             return False
         recorded = SETTINGS.read(begun, f"delete {self.directory} and run the same command again")
         if recorded["identity"] != self.identity:
+            if not self._made_anything():
+                return False
             raise ValueError(
                 f"{self.directory} was made with other settings ({self._difference(recorded['settings'])}); "
                 "choose another `directory=...` or delete that folder"
@@ -97,6 +99,10 @@ class Stage:
                 f"{self.directory} holds {names[0]} and no settings.json, so nothing says how it was made; "
                 "choose another `directory=...` or delete that folder"
             )
+
+    def _made_anything(self) -> bool:
+        """Whether there is more than settings, so that a stage that failed at once can be begun with corrected ones."""
+        return any(path.name != "settings.json" and not path.name.startswith(".") for path in self.directory.iterdir())
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings with which the folder was begun; none if it was not."""

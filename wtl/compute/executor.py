@@ -63,16 +63,19 @@ class LocalExecutor:
     def __init__(self, workers: int = 0) -> None:
         self._workers = workers or len(os.sched_getaffinity(0))
         self._pool: ProcessPoolExecutor | None = None
+        self._others: set[multiprocessing.process.BaseProcess] = set()
 
     def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # Spawned, not forked: neither torch's threads nor EGL contexts survive a fork.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._workers, context, _be_a_worker, (os.getpid(),))
+            self._others = set(multiprocessing.active_children())
             # Each worker has one core; a second thread of torch or BLAS would only steal from its neighbour.
-            with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"):
-                for future in [self._pool.submit(os.getpid) for _ in range(self._workers)]:
-                    future.result()
+            with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"), _without_interrupts():
+                started = [self._pool.submit(os.getpid) for _ in range(self._workers)]
+            for future in started:
+                future.result()
         return self._pool
 
     def map(self, function: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[tuple[int, Result]]:
@@ -94,14 +97,21 @@ class LocalExecutor:
                 if deaths > RETRIES:
                     raise WorkersDied(f"a worker died {deaths} times; {len(left)} units are not done") from error
             except BaseException:
-                self.close()
+                self.stop()
                 raise
 
     def close(self) -> None:
-        """Stop the workers, without waiting for queued units."""
+        """Let the workers go when they have done what they are at, without waiting for queued units."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
+
+    def stop(self) -> None:
+        """Stop the workers at once. A unit's file is whole or not there, so nothing is lost but time."""
+        if self._pool is not None:
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.kill()
+        self.close()
 
 
 def _be_a_worker(parent: int) -> None:
@@ -117,6 +127,16 @@ def _be_a_worker(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Leave Ctrl-C to this process: what is started meanwhile never hears of it, not even while it imports."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

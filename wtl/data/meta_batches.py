@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wtl.core.bounds import Between, Bounded, Share
 from wtl.core.episode import Context, Episode
 from wtl.core.rng import seed_for, stream
 from wtl.core.task import FamilySpec, Regime
@@ -75,20 +76,20 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class BatchConfig:
+class BatchConfig(Bounded):
     """How meta-batches are drawn."""
 
-    contexts: int = 128
+    contexts: Annotated[int, Between(1, 65_536)] = 128
     """B. Many contexts with few queries each, not the other way round."""
-    queries: int = 8
+    queries: Annotated[int, Between(1, 65_536)] = 8
     """Q, of each context."""
-    trial_queries: float = 0.5
+    trial_queries: Share = 0.5
     """Share of the queries that are states of trials (off the expert's path) and not of demonstrations."""
-    translation: float = 0.1
+    translation: Annotated[float, Between(0, 1000)] = 0.1
     """Largest shift of everything along each axis, in the units of positions, alike in context and queries."""
-    no_demonstration: float = 0.1
+    no_demonstration: Share = 0.1
     """Share of the batches without a demonstration (makes the control of that name a fair one)."""
-    masked_outcome: float = 0.05
+    masked_outcome: Share = 0.05
     """Share of the contexts whose trials show no reward (makes the control of that name a fair one)."""
 
 

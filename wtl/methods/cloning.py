@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from torch import nn
 
+from wtl.core.bounds import Bounded, Components, Width
 from wtl.core.episode import Context
 from wtl.core.task import FamilySpec, Regime
 from wtl.data.meta_batches import Needs
@@ -18,12 +19,12 @@ from wtl.play.policy import FromContext, Player
 
 
 @dataclass(frozen=True)
-class CloningConfig:
+class CloningConfig(Bounded):
     """Sizes, behaviour and training of behaviour cloning."""
 
-    width: int = 128
+    width: Width = 128
     """Units of each hidden layer."""
-    components: int = 5
+    components: Components = 5
     """M, of the mixture."""
     acting: ActingConfig = field(default_factory=lambda: ActingConfig("held"))
     """How an action is chosen."""

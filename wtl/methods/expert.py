@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wtl.core.bounds import Bounded, Noise
 from wtl.core.task import FamilySpec
 from wtl.methods.spec import MethodSpec, Networks, Reads
 from wtl.play.noise import Expert, NoiseConfig
@@ -11,10 +12,10 @@ from wtl.play.policy import Player
 
 
 @dataclass(frozen=True)
-class ExpertConfig:
+class ExpertConfig(Bounded):
     """How the expert plays."""
 
-    noise: float = 0.0
+    noise: Noise = 0.0
     """Standard deviation of the noise in what it executes, in units of the action."""
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from torch import Tensor, nn
 
+from wtl.core.bounds import Between, Bounded, Positive, Steps, Text
 from wtl.data.meta_batches import Batch, BatchConfig
 
 
@@ -48,39 +49,31 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Bounded):
     """How one network is optimised."""
 
-    steps: int = 2000
+    steps: Steps = 2000
     """Optimiser steps."""
     batch: BatchConfig = field(default_factory=BatchConfig)
     """How the batch of a step is drawn."""
-    micro_batches: int = 1
+    micro_batches: Annotated[int, Between(1, 4096)] = 1
     """M, of each step: the gradient is the mean over M batches, as of one that is M times as large. Under torchrun
     they are shared out, so M must be a multiple of the number of processes; the outcome depends on M alone."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Between(0, 10, open_low=True)] = 1e-3
     """Peak; linear warm-up, then a cosine to zero."""
-    warmup_steps: int = 100
+    warmup_steps: Annotated[int, Between(0, 10**9)] = 100
     """Steps of the linear warm-up."""
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, Between(0, 10)] = 1e-4
     """The weight decay of AdamW."""
-    clip_norm: float = 1.0
+    clip_norm: Positive = 1.0
     """Largest norm of the gradient."""
-    validate_every_steps: int = 250
+    validate_every_steps: Steps = 250
     """Steps between two looks at new goals of the training families."""
-    validation_batches: int = 4
+    validation_batches: Annotated[int, Between(1, 10_000)] = 4
     """Batches of each such look."""
-    checkpoint_every_steps: int = 250
+    checkpoint_every_steps: Steps = 250
     """Steps that are lost at most when a training is killed."""
-    log_every_steps: int = 25
+    log_every_steps: Steps = 25
     """Steps between two lines of losses."""
-    device: str = "auto"
+    device: Annotated[str, Text("auto, cpu, cuda or cuda:NUMBER", r"auto|cpu|cuda(:[0-9]{1,3})?")] = "auto"
     """auto: a GPU if there is one (bf16 and torch.compile there), else the CPU in float32."""
-
-    def __post_init__(self) -> None:
-        counts = ("steps", "micro_batches", "validate_every_steps", "validation_batches", "checkpoint_every_steps")
-        for name in (*counts, "log_every_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"train.learning_rate must be positive, got {self.learning_rate}")

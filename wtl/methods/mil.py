@@ -11,12 +11,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from wtl.core.bounds import Between, Bounded, Components, Frames, Width
 from wtl.core.episode import Context
 from wtl.core.task import FamilySpec, Regime
 from wtl.data.meta_batches import Batch, BatchConfig, Needs
@@ -30,20 +31,20 @@ from wtl.play.policy import FromContext, Player
 
 
 @dataclass(frozen=True)
-class MilConfig:
+class MilConfig(Bounded):
     """Sizes, adaptation, behaviour and training of meta-imitation learning."""
 
-    width: int = 128
+    width: Width = 128
     """Units of each hidden layer."""
-    components: int = 5
+    components: Components = 5
     """M, of the mixture."""
-    inner_lr: float = 0.1
+    inner_lr: Annotated[float, Between(0, 100, open_low=True)] = 0.1
     """alpha of the paper, for its inner loss, the squared error; with a likelihood .03 is the limit and learns less."""
-    inner_steps: int = 1
+    inner_steps: Annotated[int, Between(0, 1000)] = 1
     """Gradient steps on the demonstration, the same in training and in acting."""
     first_order: bool = False
     """Leave the second derivatives out of training: faster, less exact."""
-    frames: int = 24
+    frames: Frames = 24
     """F, of the demonstration."""
     acting: ActingConfig = field(default_factory=lambda: ActingConfig("held"))
     """How an action is chosen."""

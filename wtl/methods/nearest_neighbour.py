@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wtl.core.bounds import Bounded, Count, NotNegative
 from wtl.core.episode import Context, Trajectory
 from wtl.core.task import FamilySpec, ObservationLayout
 from wtl.methods.spec import MethodSpec, Networks, Reads
@@ -20,21 +21,15 @@ from wtl.play.policy import FromContext, Player, StepBatch
 
 
 @dataclass(frozen=True)
-class NearestConfig:
+class NearestConfig(Bounded):
     """How the look-up walks through the demonstration."""
 
-    window_steps: int = 20
+    window_steps: Count = 20
     """The farthest jump ahead; a larger one skips a grasp whose start and end look alike."""
-    patience_steps: int = 10
+    patience_steps: Count = 10
     """Steps in a row on one frame, after which the next one is played whatever it looks like."""
-    scalar_weight: float = 0.01
+    scalar_weight: NotNegative = 0.01
     """Weight of gripper opening and quaternions: the whole of the gripper's way counts like 1 cm."""
-
-    def __post_init__(self) -> None:
-        if self.window_steps < 1 or self.patience_steps < 1:
-            raise ValueError(
-                f"the look-up must be able to move: window_steps and patience_steps of at least 1, got {self}"
-            )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wtl.core.bounds import Bounded, Noise, Share
 from wtl.core.rng import seed_for, stream
 from wtl.core.task import FamilySpec
 from wtl.play.policy import Attempt, Policy, StepBatch
@@ -19,12 +20,12 @@ _CHUNK_STEPS = 256
 
 
 @dataclass(frozen=True)
-class NoiseConfig:
+class NoiseConfig(Bounded):
     """How strong noise is in executed actions."""
 
-    scale: float = 0.0
+    scale: Noise = 0.0
     """Standard deviation in units of the action."""
-    correlation: float = 0.9
+    correlation: Share = 0.9
     """Correlation of two successive steps."""
     varied: bool = False
     """Whether each episode draws its own scale, from 0 to `scale`, so that clean paths are among them."""

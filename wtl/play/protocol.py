@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
+from wtl.core.bounds import Between, Bounded, Horizon, Noise
 from wtl.core.rng import seed_for
 from wtl.core.task import TaskFamily
 from wtl.play.policy import Session
@@ -20,7 +21,7 @@ Walks = Literal["many", "one"]
 
 
 @dataclass(frozen=True)
-class ProtocolConfig:
+class ProtocolConfig(Bounded):
     """How an attempt is played."""
 
     starts: Starts = "redrawn"
@@ -30,24 +31,15 @@ class ProtocolConfig:
     """How many tries an attempt may hold: as many as fit (attempt 0 is then a search), or one."""
     feedback: Feedback = "end"
     """end: rewards and successes of an attempt are seen when it is over, as in Watch-Try-Learn; step: as they come."""
-    action_noise: float = 0.0
+    action_noise: Noise = 0.0
     """Standard deviation of time-correlated noise in what the world executes, in units of the action."""
-    position_noise: float = 0.0
+    position_noise: Annotated[float, Between(0, 1000)] = 0.0
     """Standard deviation of noise in observed positions, in their units (Meta-World: metres)."""
-    horizon_steps: int = 500
+    horizon_steps: Horizon = 500
     """The longest attempt of an evaluation; collection may take shorter ones (`trials.horizons_steps`)."""
-    after_success_steps: int | None = 5
+    after_success_steps: Annotated[int, Between(0, 100_000)] | None = 5
     """An attempt ends that many steps after its first success, which decides it; `return` sums up to there.
     null plays the whole horizon; then not even the length of a trial tells how it ended."""
-
-    def __post_init__(self) -> None:
-        if self.horizon_steps < 1:
-            raise ValueError(f"protocol.horizon_steps must be at least 1, got {self.horizon_steps}")
-        if self.after_success_steps is not None and self.after_success_steps < 0:
-            raise ValueError(f"protocol.after_success_steps must not be negative, got {self.after_success_steps}")
-        for name in ("action_noise", "position_noise"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"protocol.{name} must be a number that is not negative, got {getattr(self, name)}")
 
     @property
     def name(self) -> str:

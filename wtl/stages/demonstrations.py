@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from wtl.compute.executor import Executor
+from wtl.core.bounds import Between, Bounded, Count, Listed, Noise, Text
 from wtl.core.episode import Context, Episode
 from wtl.core.rng import seed_for
 from wtl.core.task import Regime, Split, Task, TaskDistribution, TaskFamily
@@ -20,23 +22,23 @@ from wtl.stages.units import Progress, cut_by_family, run_units
 
 
 @dataclass(frozen=True)
-class DemonstrationsConfig:
+class DemonstrationsConfig(Bounded):
     """How demonstrations are made. Failures are done again, with less noise each time."""
 
-    own: str = ""
+    own: Annotated[str, Text("the folder of an episode store, or empty", is_path=True)] = ""
     """A finished episode store of one's own (`wtl import` makes one), used instead of asking the expert. Other content
     at the same path is noticed."""
-    noise: float = 0.3
+    noise: Noise = 0.3
     """Largest standard deviation of the noise in executed actions; every episode draws its own below it."""
-    after_success_steps: int = 5
+    after_success_steps: Annotated[int, Between(0, 100_000)] = 5
     """Steps that a demonstration goes on after its first success."""
-    retries: int = 5
+    retries: Annotated[int, Between(0, 1000)] = 5
     """How often a failed demonstration is done again."""
-    unit_episodes: int = 25
+    unit_episodes: Count = 25
     """Episodes of a unit of work."""
-    per_task: int = 1
+    per_task: Annotated[int, Between(1, 10_000)] = 1
     """Demonstrations of each task."""
-    splits: tuple[Split, ...] = ("train", "validation", "test")
+    splits: Annotated[tuple[Split, ...], Listed(1, 3)] = ("train", "validation", "test")
     """Whose tasks are demonstrated; the test tasks are enough for an evaluation without training."""
 
 

@@ -11,11 +11,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from wtl.analysis.results import EpisodeResult, read_results, write_results
 from wtl.compute.executor import Executor
+from wtl.core.bounds import Attempts, Between, Bounded, Count, Listed
 from wtl.core.episode import Context, Episode
 from wtl.core.files import write_atomically
 from wtl.core.rng import seed_for
@@ -32,30 +34,31 @@ from wtl.stages.units import Progress, run_units
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Bounded):
     """What is played."""
 
     split: Split = "test"
     """Whose tasks."""
-    attempts: int = 2
+    attempts: Attempts = 2
     """K: attempts 0 .. K are played."""
-    entries_per_task: int = 2
+    entries_per_task: Annotated[int, Between(1, 10_000)] = 2
     """Each with another demonstration and another seed."""
-    controls: tuple[str, ...] = (
+    controls: Annotated[tuple[str, ...], Listed()] = (
         "blind_retry", "shuffled_trial", "masked_reward", "second_demonstration", "no_demonstration",
     )  # fmt: skip
     """The controls of every method that reads trials, by name or address."""
-    control_attempt: int = 1
+    control_attempt: Annotated[int, Between(1, 1000)] = 1
     """The attempt at which controls act."""
-    methods: tuple[str, ...] = ()
+    methods: Annotated[tuple[str, ...], Listed()] = ()
     """What is evaluated beside the run's own method, by name or address (`wtl methods`)."""
-    unit_entries: int = 25
+    unit_entries: Count = 25
     """Entries of a unit of work, about."""
     keep_episodes: bool = False
     """Whether every episode is kept, with the demonstrations that were shown, in a store beside the results, from which
     `wtl export RUN FILE.parquet` makes attempt histories. It changes no result."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in self.controls:
             find_control(name)
         if self.controls and not 1 <= self.control_attempt <= self.attempts:

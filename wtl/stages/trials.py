@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from wtl.compute.executor import Executor
+from wtl.core.bounds import Attempts, Between, Bounded, Count, Horizon, Listed
 from wtl.core.episode import Episode
 from wtl.core.rng import seed_for, stream
 from wtl.core.task import FamilySpec, Task, TaskDistribution, TaskFamily
@@ -27,21 +29,21 @@ MakePlayer = Callable[[FamilySpec], Player]
 
 
 @dataclass(frozen=True)
-class TrialsConfig:
+class TrialsConfig(Bounded):
     """How trials are collected on training and validation tasks."""
 
-    first_round_tasks: int | None = None
+    first_round_tasks: Annotated[int, Between(1, 10**9)] | None = None
     """Training tasks of the first round (null: all)."""
-    later_round_tasks: int | None = None
+    later_round_tasks: Annotated[int, Between(1, 10**9)] | None = None
     """Training tasks of each later round, in which attempts 0 .. `attempts` are played."""
-    per_task: int = 1
+    per_task: Annotated[int, Between(1, 10_000)] = 1
     """Sessions a task in each round."""
-    attempts: int = 2
+    attempts: Attempts = 2
     """Attempts after the first in a session of later rounds."""
-    horizons_steps: tuple[int, ...] = (500,)
+    horizons_steps: Annotated[tuple[Horizon, ...], Listed(1, 1000, repeated=True)] = (500,)
     """Each session draws one of these: short trials are cheap, but a method must also have met trials as long as
     those of the evaluation, or it cannot read them."""
-    unit_episodes: int = 25
+    unit_episodes: Count = 25
     """Sessions of a unit of work."""
 
 
@@ -102,22 +104,26 @@ class TrialStage:
         close_store(directory, len(units), digests)
 
     def _sessions(self) -> list[Session]:
-        limit = self.config.later_round_tasks if self.round_number else self.config.first_round_tasks
         sessions = []
-        for split in ("train", "validation"):
-            tasks = self.distribution.split(split)
-            if split == "train":
-                tasks = spread_tasks(tasks, limit, self.distribution.weights, self.seed, self.round_number)
-            for task in tasks:
-                for copy in range(self.config.per_task):
-                    own = seed_for(self.seed, "trial", task.name, self.round_number, copy)
-                    shown = self.demonstrations.choose(task, 1, own)
-                    sessions.append(Session(task, self.demonstrations.first_context(task, shown), shown, own))
+        for task in tasks_of_round(self.distribution, self.config, self.seed, self.round_number):
+            for copy in range(self.config.per_task):
+                own = seed_for(self.seed, "trial", task.name, self.round_number, copy)
+                shown = self.demonstrations.choose(task, 1, own)
+                sessions.append(Session(task, self.demonstrations.first_context(task, shown), shown, own))
         return sessions
 
     def _horizon(self, session: Session) -> int:
         choices = self.config.horizons_steps
         return choices[int(stream(session.seed, "horizon").integers(len(choices)))]
+
+
+def tasks_of_round(
+    distribution: TaskDistribution, config: TrialsConfig, seed: int, round_number: int
+) -> tuple[Task, ...]:
+    """Return the tasks on which trials are played in a round: some for training, and all for validation."""
+    limit = config.later_round_tasks if round_number else config.first_round_tasks
+    train = spread_tasks(distribution.train, limit, distribution.weights, seed, round_number)
+    return (*train, *distribution.validation)
 
 
 def spread_tasks(

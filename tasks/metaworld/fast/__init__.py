@@ -38,7 +38,7 @@ def accelerate(env: SawyerXYZEnv) -> SawyerXYZEnv:
         raise TypeError(f"accelerate expects a Meta-World SawyerXYZEnv, got {type(env).__name__}; pass env.unwrapped")
     if not _is_verified():
         return env
-    from tasks.metaworld.fast.stepping import with_fast_class
+    from wtl.tasks.metaworld.fast.stepping import with_fast_class
 
     return with_fast_class(env)
 

@@ -16,10 +16,10 @@ import mujoco
 import numpy as np
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-from tasks.metaworld.fast import rewards
+from wtl.tasks.metaworld.fast import rewards
 
 if TYPE_CHECKING:
-    from tasks.metaworld.fast.resets import RememberedReset
+    from wtl.tasks.metaworld.fast.resets import RememberedReset
 
 INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _POSITION_STAGE = int(mujoco.mjtStage.mjSTAGE_POS)

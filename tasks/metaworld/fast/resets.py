@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-from tasks.metaworld.fast.bound import INTEGRATION_STATE, Bound
+from wtl.tasks.metaworld.fast.bound import INTEGRATION_STATE, Bound
 
 CACHED_RESETS = 64
 """Post-reset states remembered per environment, each about 40 kB; the least recently used goes first."""

@@ -14,9 +14,9 @@ import mujoco
 import numpy as np
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-from tasks.metaworld.fast import accelerate
-from tasks.metaworld.fast.resets import FastResets, record_assignment
-from tasks.metaworld.fast.rewards import translated
+from wtl.tasks.metaworld.fast import accelerate
+from wtl.tasks.metaworld.fast.resets import FastResets, record_assignment
+from wtl.tasks.metaworld.fast.rewards import translated
 
 _step = mujoco.mj_step
 _subtract = np.subtract

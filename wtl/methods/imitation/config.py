@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from wtl.core.bounds import Between, Bounded, Components, Frames, Noise, NotNegative, Rounds, Width
 from wtl.core.episode import Context
 from wtl.methods.imitation.network import NetworkConfig
 from wtl.methods.learner import TrainConfig
@@ -11,12 +13,12 @@ from wtl.methods.nn.acting import ActingConfig
 
 
 @dataclass(frozen=True)
-class ExplorationConfig:
+class ExplorationConfig(Bounded):
     """Noise in what is executed: part of the behaviour, and saved with it."""
 
-    trial_noise: float = 0.3
+    trial_noise: Noise = 0.3
     """Standard deviation at attempt 0: a wider path says more about where the reward is."""
-    retrial_noise: float = 0.0
+    retrial_noise: Noise = 0.0
     """The same at later attempts, as long as no trial has succeeded; then there is nothing left to look for."""
 
     def scale(self, context: Context) -> float:
@@ -27,48 +29,48 @@ class ExplorationConfig:
 
 
 @dataclass(frozen=True)
-class TrialConfig:
+class TrialConfig(Bounded):
     """The trial policy."""
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """Its sizes."""
     acting: ActingConfig = field(default_factory=lambda: ActingConfig("held"))
     """How it chooses among hypotheses; `held` makes trials differ."""
-    goal_loss_weight: float = 1.0
+    goal_loss_weight: NotNegative = 1.0
     """Weight of the auxiliary loss on the hidden goal."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Its training."""
 
 
 @dataclass(frozen=True)
-class RetrialConfig:
+class RetrialConfig(Bounded):
     """The retrial policy and its rounds of meta-training."""
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """Its sizes."""
     acting: ActingConfig = field(default_factory=ActingConfig)
     """How it chooses among hypotheses."""
-    goal_loss_weight: float = 1.0
+    goal_loss_weight: NotNegative = 1.0
     """Weight of the auxiliary loss on the hidden goal."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """The training of the first round."""
     later_train: TrainConfig = field(default_factory=TrainConfig)
     """The training of each later round, which goes on from the weights of the round before."""
-    rounds: int = 2
+    rounds: Rounds = 2
     """How often trials are collected and read: 1 is the paper, more let the policy meet its own retrials."""
-    first_trials_in_context: int = 1
+    first_trials_in_context: Annotated[int, Between(1, 100)] = 1
     """Largest number of trials in a context in the first round."""
-    later_trials_in_context: int = 2
+    later_trials_in_context: Annotated[int, Between(1, 100)] = 2
     """Largest number of trials in a context in later rounds."""
 
 
 @dataclass(frozen=True)
-class UninformedConfig:
+class UninformedConfig(Bounded):
     """The network that acts where there is nothing to read: plain cloning, in regime `none`."""
 
-    width: int = 128
+    width: Width = 128
     """Units of each hidden layer."""
-    components: int = 5
+    components: Components = 5
     """M, of the mixture."""
     acting: ActingConfig = field(default_factory=lambda: ActingConfig("held"))
     """How it chooses among hypotheses."""
@@ -77,13 +79,13 @@ class UninformedConfig:
 
 
 @dataclass(frozen=True)
-class ImitationConfig:
+class ImitationConfig(Bounded):
     """Watch-Try-Learn as in the paper: experts are imitated, step by step."""
 
     shared: bool = False
     """One network for all attempts: it goes on from the trial policy's weights and takes over attempt 0 too, so
     that what its own attempts teach serves all of them. The paper trains two networks."""
-    frames: int = 24
+    frames: Frames = 24
     """F, of each demonstration and each trial."""
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     """Noise in what is executed."""
@@ -95,9 +97,8 @@ class ImitationConfig:
     """What acts at attempt 0 in regime `none`."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         retrial = self.retrial
-        if retrial.rounds < 1:
-            raise ValueError(f"retrial.rounds must be at least 1, got {retrial.rounds}")
         wanted = max(retrial.first_trials_in_context, retrial.later_trials_in_context)
         if wanted > retrial.network.max_trials:
             raise ValueError(

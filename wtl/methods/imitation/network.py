@@ -10,10 +10,12 @@ nothing to copy) attends to the frames by its view, and ends in a mixture over a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from wtl.core.bounds import Between, Bounded, Components, Layers, Width
 from wtl.core.task import FamilySpec
 from wtl.data.segments import ContextBatch, Segments
 from wtl.methods.nn.attention import KeyValueCache, RelativeAttentionBlock, SelfAttentionBlock, sinusoids
@@ -22,21 +24,26 @@ from wtl.methods.nn.mixture import Mixture, MixtureHead
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(Bounded):
     """Sizes of the context network."""
 
-    width: int = 64
+    width: Width = 64
     """E."""
-    heads: int = 4
+    heads: Annotated[int, Between(1, 256)] = 4
     """Heads of each attention layer; `width` must be a multiple."""
-    encoder_layers: int = 3
+    encoder_layers: Layers = 3
     """Over the tokens of the context."""
-    reader_layers: int = 2
+    reader_layers: Layers = 2
     """From the query into the frames."""
-    components: int = 5
+    components: Components = 5
     """M; the paper uses 10."""
-    max_trials: int = 4
+    max_trials: Annotated[int, Between(1, 100)] = 4
     """Trials that a context can hold; of more, the newest are read."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.heads:
+            raise ValueError(f"network.width must be a multiple of network.heads, got {self.width} and {self.heads}")
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wtl.core.bounds import Bounded
 from wtl.core.rng import stream
 from wtl.methods.nn.mixture import Mixture
 from wtl.play.policy import StepBatch
 
 
 @dataclass(frozen=True)
-class ActingConfig:
+class ActingConfig(Bounded):
     """How an action is chosen from a mixture."""
 
     component: Literal["held", "likeliest"] = "likeliest"

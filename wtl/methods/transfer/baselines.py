@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import numpy as np
 
+from wtl.core.bounds import Between, Bounded, NotNegative
 from wtl.core.episode import Context
 from wtl.core.rng import stream
 from wtl.core.task import FamilySpec
@@ -21,7 +23,7 @@ from wtl.play.policy import Attempt, FromContext, Player
 
 
 @dataclass(frozen=True)
-class ToldConfig:
+class ToldConfig(Bounded):
     """How the warped demonstration is tracked."""
 
     controller: ControllerConfig = field(default_factory=lambda: ControllerConfig(tries=1))
@@ -51,14 +53,14 @@ class ToldGoal:
 
 
 @dataclass(frozen=True)
-class BlindConfig:
+class BlindConfig(Bounded):
     """How offsets are drawn."""
 
     controller: ControllerConfig = field(default_factory=ControllerConfig)
     """How the warped demonstration is tracked."""
-    spread_steps: float = 15.0
+    spread_steps: NotNegative = 15.0
     """Standard deviation of the offsets along each axis, in hand steps."""
-    tries: int = 16
+    tries: Annotated[int, Between(1, 10_000)] = 16
     """Offsets that are drawn for an episode."""
 
 

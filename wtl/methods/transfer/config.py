@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from wtl.core.bounds import Between, Bounded, Frames, NotNegative, Positive, Rounds
 from wtl.data.meta_batches import BatchConfig
 from wtl.methods.learner import TrainConfig
 from wtl.methods.transfer.controller import ControllerConfig
@@ -16,30 +18,30 @@ def _training() -> TrainConfig:
 
 
 @dataclass(frozen=True)
-class TransferConfig:
+class TransferConfig(Bounded):
     """Object-relative trajectory transfer, with a goal offset that a network infers from demonstration and trials."""
 
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
     """The network that scores hypotheses."""
     controller: ControllerConfig = field(default_factory=ControllerConfig)
     """How the warped reference is tracked."""
-    max_trials: int = 4
+    max_trials: Annotated[int, Between(1, 100)] = 4
     """Trials that are read; of more, the newest."""
-    hypotheses: int = 16
+    hypotheses: Annotated[int, Between(1, 10_000)] = 16
     """H, that an episode can try one after another."""
-    reach_steps: float = 4.0
+    reach_steps: Positive = 4.0
     """How far off, in hand steps, a hypothesis may be and still be good."""
-    unknown_spread_steps: float = 5.0
+    unknown_spread_steps: NotNegative = 5.0
     """Deviation of the hypotheses, in hand steps, where an unsuccessful trial is the only reference."""
-    misled_steps: float = 4.0
+    misled_steps: NotNegative = 4.0
     """How far, in hand steps, a goal must be from the task's own to mislead the policy that plays the first trials."""
-    frames: int = 24
+    frames: Frames = 24
     """F, of each demonstration and each trial."""
-    rounds: int = 1
+    rounds: Rounds = 1
     """How often trials are collected and read; later rounds play the method itself."""
-    first_trials_in_context: int = 1
+    first_trials_in_context: Annotated[int, Between(0, 100)] = 1
     """Largest number of trials in a context in the first round."""
-    later_trials_in_context: int = 2
+    later_trials_in_context: Annotated[int, Between(0, 100)] = 2
     """Largest number of trials in a context in later rounds."""
     train: TrainConfig = field(default_factory=_training)
     """The training of the first round."""
@@ -47,8 +49,7 @@ class TransferConfig:
     """The training of each later round, which goes on from the weights of the round before."""
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        super().__post_init__()
         wanted = max(self.first_trials_in_context, self.later_trials_in_context)
         if wanted > self.max_trials:
             raise ValueError(f"*_trials_in_context is {wanted}, but max_trials is {self.max_trials}")

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 
+from wtl.core.bounds import Between, Bounded, NotNegative, Positive
 from wtl.core.episode import Trajectory
 from wtl.core.rng import stream
 from wtl.core.task import ObservationLayout
@@ -29,37 +31,29 @@ in this order; asked once a row."""
 
 
 @dataclass(frozen=True)
-class ControllerConfig:
+class ControllerConfig(Bounded):
     """How a reference is tracked. Lengths are in hand steps: the way of the hand in one step at full action."""
 
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     """How the reference is read."""
-    gain: float = 0.1
+    gain: Positive = 0.1
     """Correction added to the recorded action: action for each hand step of distance from the reference."""
-    catch_up_gain: float = 0.25
+    catch_up_gain: Positive = 0.25
     """The same where the hand is so far from the reference that it waits."""
-    tolerance_steps: float = 3.0
+    tolerance_steps: Positive = 3.0
     """The distance from which on the reference waits."""
-    patience_steps: int = 25
+    patience_steps: Annotated[int, Between(0, 10**6)] = 25
     """Control steps that it waits at most; a hand that is held up presses on."""
-    rest_steps: int = 10
+    rest_steps: Annotated[int, Between(0, 10**6)] = 10
     """Control steps at the end of the reference before the next hypothesis."""
-    resume_steps: int = 15
+    resume_steps: Annotated[int, Between(0, 10**6)] = 15
     """How far before its end, at most, the reference is resumed while the object is still in the hand."""
-    hold_steps: float = 3.0
+    hold_steps: Positive = 3.0
     """The object is still in the hand if it is where it was at the reference's end, seen from the hand, within this."""
-    tries: int = 0
+    tries: Annotated[int, Between(0, 10_000)] = 0
     """Hypotheses that an attempt may try; 0: as many as fit."""
-    touch_spread_steps: float = 1.0
+    touch_spread_steps: NotNegative = 1.0
     """Deviation of the first offset when the reference begins again: a grasp that failed is not to fail alike."""
-
-    def __post_init__(self) -> None:
-        for name in ("gain", "catch_up_gain", "tolerance_steps", "hold_steps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"controller.{name} must be positive, got {getattr(self, name)}")
-        for name in ("tries", "patience_steps", "rest_steps", "resume_steps", "touch_spread_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"controller.{name} must not be negative, got {getattr(self, name)}")
 
 
 class TransferPolicy:

@@ -7,27 +7,23 @@ Free of learning. Sources: trajectory transfer and dynamic movement primitives (
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from wtl.core.bounds import Between, Bounded, Positive
 from wtl.core.episode import Trajectory
 from wtl.core.task import ObservationLayout
 
 
 @dataclass(frozen=True)
-class ReferenceConfig:
+class ReferenceConfig(Bounded):
     """How a trajectory is read. Lengths are in hand steps: the way of the hand in one step at full action."""
 
-    moved_steps: float = 2.0
+    moved_steps: Positive = 2.0
     """An object that stays within this distance has not been moved."""
-    tail_steps: int = 5
+    tail_steps: Annotated[int, Between(0, 10**6)] = 5
     """Control steps that are kept after the first success."""
-
-    def __post_init__(self) -> None:
-        if self.moved_steps <= 0:
-            raise ValueError(f"reference.moved_steps must be positive, got {self.moved_steps}")
-        if self.tail_steps < 0:
-            raise ValueError(f"reference.tail_steps must not be negative, got {self.tail_steps}")
 
 
 @dataclass(frozen=True)

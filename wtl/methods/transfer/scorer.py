@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from wtl.core.bounds import Between, Bounded, Count, Width
 from wtl.core.task import FamilySpec
 from wtl.data.segments import ContextBatch, Segments
 from wtl.methods.nn.features import OUTCOMES, ObservationFeatures, outcomes
@@ -25,25 +27,18 @@ _WIDE = 1.5  # deviation of candidates, in lengths of `ObservationFeatures.scale
 
 
 @dataclass(frozen=True)
-class ScorerConfig:
+class ScorerConfig(Bounded):
     """Sizes of the scorer, and how candidates are found."""
 
-    width: int = 48
+    width: Width = 48
     """E."""
-    negatives: int = 32
+    negatives: Annotated[int, Between(1, 100_000)] = 32
     """Candidates that stand beside the true offset in training."""
-    proposals: int = 800
+    proposals: Count = 800
     """Candidates that are scored when it acts."""
-    visible_prior: float = 0.3
+    visible_prior: Annotated[float, Between(0, 1, open_high=True)] = 0.3
     """When it acts, at least this much of the probability goes, in equal parts, to offsets along with something
     visible: in a family never seen the scorer can be sure of the wrong one, and these are few and soon tried."""
-
-    def __post_init__(self) -> None:
-        for name in ("width", "negatives", "proposals"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"scorer.{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.visible_prior < 1:
-            raise ValueError(f"scorer.visible_prior must lie in [0, 1), got {self.visible_prior}")
 
 
 class OffsetScorer(nn.Module):
