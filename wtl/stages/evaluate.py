@@ -6,6 +6,7 @@ counted once. Units are resumable. Free of torch at import.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -70,6 +71,8 @@ class Contestant:
     make_player: MakePlayer
     reads_trials: bool
     """Whether later attempts and controls are played too."""
+    main: bool = False
+    """Whether the curve of the run is this one's."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class EvaluationStage:
     """The seed of the trainings, recorded with each result."""
     seed: int
     """The seed of the entries."""
+    configuration: str = ""
+    """A digest of the run's configuration but for its seed, recorded with each result."""
 
     def entries(self) -> tuple[Session, ...]:
         """Return the fixed list of entries; it does not depend on any method."""
@@ -117,7 +122,7 @@ class EvaluationStage:
         return units
 
     def _settings(self) -> _UnitFacts:
-        return _UnitFacts(self.config, self.protocol, self.regime, self.train_seed)
+        return _UnitFacts(self.config, self.protocol, self.regime, self.train_seed, self.configuration)
 
     def _groups(self, family: str) -> list[list[ControlEntry]]:
         """Return the entries of a family in groups of two or three that are one another's partners.
@@ -177,6 +182,7 @@ class _UnitFacts:
     protocol: ProtocolConfig
     regime: Regime
     train_seed: int
+    configuration: str
 
 
 @dataclass(frozen=True)
@@ -197,18 +203,23 @@ class _Unit:
         sessions = protocol.sessions(self.family, self.sessions, begin)
         return play_attempt(self.family, sessions, contexts, player, number, protocol.rollout(), label)
 
-    def rows(self, method: str, control: str, attempt: int, episodes: Sequence[Episode]) -> list[EpisodeResult]:
+    @functools.cached_property
+    def digests(self) -> list[str]:
+        return [self.settings.protocol.entry_digest(self.family, session) for session in self.sessions]
+
+    def rows(self, by: Contestant, control: str, attempt: int, episodes: Sequence[Episode]) -> list[EpisodeResult]:
         return [
             EpisodeResult(
-                method=method, control=control, regime=self.settings.regime, split=self.settings.config.split,
+                method=by.name, control=control, regime=self.settings.regime, split=self.settings.config.split,
                 family=self.family.spec.name, task=session.task.name, demonstration=session.demonstration_name,
                 train_seed=self.settings.train_seed, seed=session.seed, attempt=attempt,
                 success=e.trajectory.success, total_reward=float(e.trajectory.rewards.sum(dtype=np.float64)),
                 steps=len(e.trajectory), success_last=bool(e.trajectory.successes[-1]),
                 first_success=int(e.trajectory.successes.argmax()) + 1 if e.trajectory.success else None,
-                protocol=self.settings.protocol.name,
+                protocol=self.settings.protocol.name, main=by.main, hidden_goal=self.family.spec.hidden_goal,
+                configuration=self.settings.configuration, entry_digest=digest,
             )
-            for session, e in zip(self.sessions, episodes, strict=True)
+            for session, digest, e in zip(self.sessions, self.digests, episodes, strict=True)
         ]  # fmt: skip
 
 
@@ -227,7 +238,7 @@ def _play_contestant(unit: _Unit, contestant: Contestant) -> list[EpisodeResult]
             for name in config.controls:
                 rows += _play_control(unit, contestant, player, name, contexts)
         episodes = unit.play(contexts, player, number, contestant.label, number)
-        rows += unit.rows(contestant.name, "", number, episodes)
+        rows += unit.rows(contestant, "", number, episodes)
         contexts = extended(contexts, episodes)
     return rows
 
@@ -249,4 +260,4 @@ def _play_control(
         unit.settings.config.control_attempt,
     )
     episodes = unit.play(shown, player, number, label, begin=attempt)
-    return unit.rows(contestant.name, control.name, attempt, episodes)
+    return unit.rows(contestant, control.name, attempt, episodes)
