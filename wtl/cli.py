@@ -165,6 +165,24 @@ def _report_cost(results: Mapping[str, RunResults], figure: Path) -> None:
 
 
 @app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(help="A run directory, a results file, or a folder of experiments/.")],
+    overrides: Overrides = None,
+    groups: Annotated[int, typer.Option(min=1, help="Groups of two or three entries of each family.")] = 1,
+) -> None:
+    """Play a sample of a table's entries again and say whether it reproduces; exit code 1 if it does not."""
+    from wtl.analysis.tables import print_tables
+    from wtl.app.verify import verify as verified
+
+    reproduces = True
+    for verification in verified(path, groups, overrides or [], console):
+        print_tables([verification.table()])
+        reproduces = reproduces and verification.reproduces
+    if not reproduces:
+        raise typer.Exit(1)
+
+
+@app.command()
 def video(
     config: ConfigName,
     overrides: Overrides = None,

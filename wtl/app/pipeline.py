@@ -85,7 +85,7 @@ class Pipeline:
         for step in steps:
             if (only and step.name != only) or self._skips(step):
                 continue
-            with self._bar(step.name) as progress:
+            with self.bar(step.name) as progress:
                 results = step.make(progress)
             self.group.on_main(functools.partial(step.stage.finish, **results))
             self.console.print(f"{step.stage.directory}: " + ", ".join(f"{k} {v}" for k, v in results.items()))
@@ -145,7 +145,8 @@ class Pipeline:
         return {"episodes": rows, "goals_per_family": self.config.tasks.goals_per_family, "entries": entries}
 
     @contextmanager
-    def _bar(self, title: str) -> Iterator[Progress]:
+    def bar(self, title: str) -> Iterator[Progress]:
+        """Show a bar while something is done."""
         columns = (
             rich.progress.TextColumn("{task.description:<22}"),
             rich.progress.BarColumn(),

@@ -89,6 +89,11 @@ class Plan:
         asked = [address for address in self.config.evaluation.methods if address not in self.left_out]
         return tuple(self._method(address) for address in asked if find_method(address) is not self.main.spec)
 
+    @property
+    def all_methods(self) -> tuple[MethodPlan, ...]:
+        """The run's own method, then the others."""
+        return (self.main, *self.others)
+
     @functools.cached_property
     def left_out(self) -> dict[str, str]:
         """The methods of `evaluation.methods` that cannot be evaluated here, each with the reason."""

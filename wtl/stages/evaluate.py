@@ -18,7 +18,7 @@ from wtl.analysis.results import EpisodeResult, read_results, write_results
 from wtl.compute.executor import Executor
 from wtl.core.episode import Context, Episode
 from wtl.core.files import write_atomically
-from wtl.core.rng import seed_for
+from wtl.core.rng import seed_for, stream
 from wtl.core.task import Regime, Split, TaskDistribution, TaskFamily
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.play.attempts import extended, play_attempt
@@ -145,6 +145,30 @@ class EvaluationStage:
         own = [entry for copy in range(copies) for entry in own[copy::copies]]
         pieces = np.array_split(np.arange(len(own)), max(1, len(own) // 2))
         return [[own[i] for i in piece.tolist()] for piece in pieces]
+
+    def sample(
+        self,
+        contestants: Sequence[Contestant],
+        directory: Path,
+        executor: Executor,
+        progress: Progress,
+        *,
+        groups: int,
+    ) -> list[EpisodeResult]:
+        """Play so many groups of partners of each family, drawn with the seed of the entries; return their rows.
+
+        They are the rows that `evaluate` would write of these entries. `directory` is for the work alone.
+        """
+        by_family: dict[str, list[_Unit]] = {}
+        for unit in replace(self, config=replace(self.config, unit_entries=1)).units(directory, contestants):
+            by_family.setdefault(unit.family.spec.name, []).append(unit)
+        drawn = [
+            units[i]
+            for family, units in by_family.items()
+            for i in sorted(stream(self.seed, "sample", family).permutation(len(units))[:groups].tolist())
+        ]
+        run_units(_play_unit, drawn, executor, progress)
+        return [row for unit in drawn for row in read_results(unit.path)]
 
     def evaluate(
         self, contestants: Sequence[Contestant], directory: Path, executor: Executor, progress: Progress
