@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from tasks.metaworld.splits import ML45_TEST, ML45_TRAIN
 from wtl.analysis.episodes import main_rows, success_rates
-from wtl.analysis.report import load_run
+from wtl.analysis.runs import load_run
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
 from wtl.methods.checkpoint import load_networks, read_checkpoint
