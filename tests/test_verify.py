@@ -67,7 +67,8 @@ def test_what_cannot_be_played_again_says_why(toy_run: ToyRun, tmp_path: Path) -
     folder = committed(toy_run, tmp_path, turned=False)
     with pytest.raises(ValueError, match="was not played under 'repeated starts, one walk"):
         verified(folder, *TINY, "protocol.walks=one")
-    with pytest.raises(ValueError, match="imitation/retrial-1 is not trained here; name a checkpoint"):
-        verified(folder, *TINY, "checkpoint=")
     with pytest.raises(ValueError, match="holds no entry that its configuration would play"):
         verified(folder, *TINY, "evaluation_seed=7")
+    (folder / "table.yaml").write_text("base: toy.yaml\n")
+    with pytest.raises(ValueError, match="not trained here are imitation/trial, .*; name a checkpoint"):
+        verified(folder, *TINY)

@@ -75,6 +75,8 @@ class Trained:
     sizes: FamilySpec
     """The sizes that it was trained for: observations, actions, horizon, scale of the rewards."""
     method: Method
+    reads_trials: bool
+    """Whether trials change its behaviour."""
 
     @property
     def source(self) -> str:
@@ -142,7 +144,8 @@ def load(checkpoint: str | Path = "ml45") -> Trained:
     player = load_player(directory, spec)
     if not isinstance(player, FromContext):
         raise ValueError(f"{spec.name} sees the task itself, so it cannot act from a context alone")
-    return Trained(spec.name, directory, read_checkpoint(directory, spec).family, player.method)
+    sizes = read_checkpoint(directory, spec).family
+    return Trained(spec.name, directory, sizes, player.method, spec.reads.trials)
 
 
 # Episodes.
@@ -309,6 +312,7 @@ def _evaluate(
 ) -> RunResults:
     from rich.console import Console
 
+    from wtl.analysis.results import digest_of_entries
     from wtl.analysis.runs import load_run
     from wtl.app.config import load_config, to_plain
     from wtl.app.pipeline import Pipeline
@@ -336,10 +340,11 @@ def _evaluate(
         progress("evaluation")
         evaluation = replace(plan.evaluation_stage(), configuration="")
         rows = evaluation.evaluate(contestants, stage.directory, pipeline.executor, lambda *_: None)
-        stage.finish(episodes=rows)
+        results = load_run(directory)
+        stage.finish(episodes=rows, entries=digest_of_entries(results.rows["entry_digest"]))
     finally:
         pipeline.close()
-    return load_run(directory)
+    return results
 
 
 def _contestant(policy: Any, name: str, one_walk: bool) -> Contestant:
@@ -347,7 +352,8 @@ def _contestant(policy: Any, name: str, one_walk: bool) -> Contestant:
     from wtl.stages.evaluate import Contestant
 
     if isinstance(policy, Trained):
-        return Contestant(name or policy.name, "", _MakeTrained(policy.directory, one_walk), True, main=True)
+        make = _MakeTrained(policy.directory, one_walk)
+        return Contestant(name or policy.name, "", make, policy.reads_trials, main=True)
     name = name or type(policy).__name__
     if callable(getattr(policy, "adapt", None)):
         return Contestant(name, "", _MakeFromObject(policy), True, main=True)

@@ -127,7 +127,7 @@ def _verify(table: Path, config: RunConfig, groups: int, console: Console) -> Ve
         missing = [step.name for step in pipeline.steps() if step.train and not step.stage.finished()]
         if missing:
             raise ValueError(
-                f"{table} cannot be played again: {', '.join(missing)} is not trained here; name a checkpoint in its "
+                f"{table} cannot be played again: not trained here are {', '.join(missing)}; name a checkpoint in its "
                 "configuration (`checkpoint: FOLDER`)"
             )
         pipeline.run(only="demonstrations")
