@@ -47,7 +47,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|np|torch|gymnasium|pandas|pd|rich|typer|yaml|mujoco|metaworld|PIL|ray)\..*"),
     (r"py:.*", r"(collections|pathlib|typing|types|contextlib|concurrent|functools|multiprocessing)\..*"),
-    (r"py:class", r"(Tensor|nn\.Module|XYZ|RenderMode|(tuple|dict)\[.*)"),  # as Sphinx cuts some annotations
+    (r"py:class", r"(Tensor|nn\.Module|Path|XYZ|RenderMode|(tuple|dict)\[.*)"),  # as Sphinx cuts some annotations
     (r"py:class", r"wtl\..*\.(Answer|Item|Result|Unit|_Unit)"),  # type variables, and what is private
 ]
 

@@ -14,12 +14,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from wtl.analysis.episodes import by_attempt, curves, protocol_of
-from wtl.analysis.report import RunResults, load_runs, report_tables
-from wtl.analysis.tables import Cells, Table, to_markdown
+from wtl.analysis.report import report_tables
+from wtl.analysis.runs import RunResults, load_runs
+from wtl.analysis.tables import Table, to_markdown
 from wtl.tasks.metaworld.splits import ALL_FAMILIES, HIDDEN_GOAL
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "ml45": ({"ml45": "ml45/episodes.csv"}, ("",)),
     "ml45-seeds": (
         {"ml45": "ml45/episodes.csv", "ml45-1": "ml45/seed1.csv", "ml45-2": "ml45/seed2.csv"},
-        ("runs compared",),
+        ("runs compared", "by family"),
     ),
     "ml45-elsewhere": (
         {
@@ -51,7 +51,7 @@ PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "ml10": ({"ml10": "ml10/episodes.csv"}, ("",)),
     "ml10-seeds": (
         {"ml10": "ml10/episodes.csv", "ml10-1": "ml10/seed1.csv", "ml10-2": "ml10/seed2.csv"},
-        ("runs compared",),
+        ("runs compared", "by family"),
     ),
     "ml10-procedural": (
         {
@@ -60,11 +60,11 @@ PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
             "30 other families, with": "ml10/others.csv",
             "30 other families, without": "ml10/others-without.csv",
         },
-        ("runs compared",),
+        ("runs compared", "with, family-test minus ML10 test, without"),
     ),
     "protocols": (
         {name: f"protocols/{name}.csv" for name in PROTOCOLS},
-        ("success in %", "by family"),
+        ("success in %", "by family", "same entries"),
     ),
     "ml1-push": ({f"push-{seed}": f"ml1/push-{seed}.csv" for seed in range(3)}, ("push-0", "runs compared")),
     "ml1-pick-place": (
@@ -72,9 +72,6 @@ PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         ("pick-place-0", "runs compared"),
     ),
 }
-
-UNLIKE = ("ml45-elsewhere", "ml10-procedural")
-"""Pages whose runs differ in more than the training seed, so that their mean says nothing."""
 
 
 def load(files: Mapping[str, str]) -> dict[str, RunResults]:
@@ -93,13 +90,7 @@ def page(name: str) -> str:
     """Return the tables of a page."""
     files, words = PAGES[name]
     tables = [table for table in report_tables(load(files)) if any(word in table.title for word in words)]
-    if name in UNLIKE:
-        tables = [replace(table, sections=tuple(_without_means(part) for part in table.sections)) for table in tables]
     return "\n".join(to_markdown(table) for table in tables)
-
-
-def _without_means(section: tuple[Cells, ...]) -> tuple[Cells, ...]:
-    return tuple(row for row in section if ": mean of " not in row[0])
 
 
 def scaling() -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import ToyRun, tiny
 
 from wtl import cli
+from wtl.analysis.results import read_results, write_results
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
 from wtl.tasks import toy
@@ -151,6 +155,32 @@ def test_the_report_as_json_is_that_of_the_run(wtl, toy_run: ToyRun) -> None:
     answer = wtl("report", toy_run.root, "--json")
     assert answer.code == 0
     assert json.loads(answer.out) == json.loads((toy_run.root / "report.json").read_text())
+
+
+def test_reports_are_pasted_and_priced(wtl, toy_run: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    latex = wtl("report", toy_run.root, "--latex")
+    assert latex.code == 0 and latex.out.count("\\begin{tabular}") == 3 and "16 entries, digest " in latex.out
+    rows = list(csv.DictReader(io.StringIO(wtl("report", toy_run.root / "evaluation" / "episodes.csv", "--csv").out)))
+    assert {row["group"] for row in rows} == {"all", "hidden_goal", *toy.COLOURS}
+    assert {row["method"] for row in rows if row["main"] == "1"} == {"imitation"}
+    cost = wtl("report", toy_run.root, "--cost")
+    assert cost.code == 0 and "steps until 50% solved" in cost.out and "wrote cost.png and cost.csv" in cost.err
+    assert {path.name for path in tmp_path.iterdir()} == {"cost.png", "cost.csv"}
+    both = wtl("report", toy_run.root, "--latex", "--csv")
+    assert both.code == 2 and "give one of --json, --markdown, --latex, --csv, --cost" in both.err
+
+
+def test_verify_says_with_its_exit_code_whether_a_table_reproduces(wtl, toy_run: ToyRun, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(toy_run.root, copy)
+    assert wtl("verify", copy, "executor=serial").code == 0
+    results = copy / "evaluation" / "episodes.csv"
+    write_results(results, [replace(row, success=not row.success) for row in read_results(results)])
+    answer = wtl("verify", copy, "executor=serial")
+    assert answer.code == 1 and "does NOT reproduce: 40 of 40 episodes ended otherwise" in answer.out
+    answer = wtl("verify", tmp_path / "nowhere")
+    assert answer.code == 2 and "there is no run directory or results file" in answer.err
 
 
 def test_reports_compare_runs(wtl, toy_run: ToyRun, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from wtl.analysis.results import COLUMNS
 def test_the_table_has_the_documented_columns_and_types_even_without_rows() -> None:
     for table in (to_table([ROW, replace(ROW, attempt=1)]), to_table([])):
         assert tuple(table.columns) == COLUMNS
-        types = [*["int64"] * 3, "bool", "float64", "int64", "boolean", "Int64", "object"]
+        types = [*["int64"] * 3, "bool", "float64", "int64", "boolean", "Int64", "object", "boolean", "boolean"]
+        types += ["object"] * 2
         assert [str(table[name].dtype) for name in COLUMNS[7:]] == types
     first = to_table([ROW]).iloc[0]
     assert (first["seed"], first["success"], first["return"], first["control"]) == (40, True, 1 / 3, "")

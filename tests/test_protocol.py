@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from players import FixedPolicy, make_attempt
+from strategies import make_trajectory
 
 from wtl.core.episode import Context
 from wtl.core.task import FamilySpec, TaskFamily
@@ -49,13 +51,27 @@ def test_a_family_with_a_single_start_repeats_it() -> None:
     assert ProtocolConfig(starts="redrawn").sessions(family, before, 1) == before
 
 
+def test_the_digest_of_an_entry_covers_task_starts_demonstrations_and_seed() -> None:
+    protocol, (first, other, _) = ProtocolConfig(starts="redrawn"), sessions()
+    shown = make_trajectory(3, layout=TOY.spec.layout, action_size=2)
+    digest = functools.partial(protocol.entry_digest, TOY)
+    context = Context((shown,))
+    changed = [
+        first, replace(first, task=other.task), replace(first, seed=7), replace(first, context=context),
+        replace(first, context=Context((replace(shown, actions=shown.actions * 0.5),))),
+    ]  # fmt: skip
+    found = [*map(digest, changed), ProtocolConfig(starts="repeated").entry_digest(TOY, first)]
+    assert len(set(found)) == len(found) and all(len(one) == 16 for one in found)
+    again = replace(first, context=Context((replace(shown),)))
+    assert digest(again) == digest(changed[3])
+    assert replace(protocol, walks="one").entry_digest(TOY, first) == found[0]  # who plays it how is no part of it
+
+
 # Walks.
 
 
 def test_one_walk_tries_one_hypothesis_and_many_go_on() -> None:
     """The reference ends after two steps; with one walk nothing is tried after it."""
-    from strategies import make_trajectory
-
     layout = TOY.spec.layout
     reference = make_trajectory(2, layout=layout, action_size=2)
 

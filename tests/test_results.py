@@ -14,7 +14,7 @@ from wtl.analysis.results import COLUMNS, read_results, write_results
 LINE = "learner,,family,test,reach-v3,reach-v3/test/17,reach-v3/train/3,1,40,0,1,0.5,500"
 BEFORE = ",".join(COLUMNS[:13])
 """The header of files made before protocols were recorded."""
-NOW = LINE + ',1,496,"redrawn starts, one walk, feedback at the end"'
+NOW = LINE + ',1,496,"redrawn starts, one walk, feedback at the end",1,0,0c1d,77de'
 
 
 def file_of(directory: Path, *lines: str, header: str = BEFORE) -> Path:
@@ -39,7 +39,7 @@ def test_the_header_is_the_documented_one_and_names_may_hold_commas(tmp_path: Pa
     text = (tmp_path / "a.csv").read_text()
     assert text.startswith(
         "method,control,regime,split,family,task,demonstration,train_seed,seed,attempt,success,return,steps,"
-        "success_last,first_success,protocol\n"
+        "success_last,first_success,protocol,main,hidden_goal,configuration,entry_digest\n"
     )
     assert read_results(tmp_path / "a.csv")[0].task == 'a "task", one'
 
@@ -90,7 +90,7 @@ def test_an_entry_is_counted_once(tmp_path: Path) -> None:
 
 
 def test_the_committed_bytes_are_those_that_are_written(tmp_path: Path) -> None:
-    failed = LINE.replace(",0,1,0.5,", ",1,0,1073.4280384741724,") + ',0,,"repeated starts, many walks"'
+    failed = LINE.replace(",0,1,0.5,", ",1,0,1073.4280384741724,") + ',0,,"repeated starts, many walks",,,,'
     path = file_of(tmp_path, NOW, failed, header=",".join(COLUMNS))
     before = path.read_bytes()
     write_results(path, read_results(path))
@@ -103,6 +103,8 @@ def test_files_without_a_protocol_were_made_under_the_first_one(tmp_path: Path) 
     assert old.protocol == "repeated starts, many walks, feedback at the end"
     assert (new.success_last, new.first_success) == (True, 496)
     assert new.protocol == "redrawn starts, one walk, feedback at the end"
+    assert (old.main, old.hidden_goal, old.configuration, old.entry_digest) == (None, None, "", "")
+    assert (new.main, new.hidden_goal, new.configuration, new.entry_digest) == (True, False, "0c1d", "77de")
 
 
 @pytest.mark.parametrize("bad", ["yes,496", "1,soon"])

@@ -6,9 +6,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from wtl.analysis.statistics import paired_difference, permutation_test, stratified_bootstrap, wilson_interval
+from wtl.analysis.statistics import _unseen, paired_difference, permutation_test, stratified_bootstrap, wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (0, 20), (1, 20), (13, 20), (20, 20), (999, 1000)])
@@ -112,18 +115,18 @@ def test_a_rise_and_a_fall() -> None:
     spread = 1.96 * np.sqrt((0.65 - 0.55**2) / 100)  # the normal interval of the same mean
     assert (rise.low, rise.high) == pytest.approx((0.55 - spread, 0.55 + spread), abs=0.02)
     fall = paired_difference(*changes(up=5, down=60, same=35))
-    assert fall.verdict == "REGRESSED"
+    assert fall.verdict == "lower"
     assert fall.difference == pytest.approx(-0.55)
 
 
 def test_no_change_is_held_only_where_the_interval_is_narrow() -> None:
-    assert paired_difference(*changes(up=4, down=4, same=192)).verdict == "HELD"
+    assert paired_difference(*changes(up=4, down=4, same=192)).verdict == "no difference"
     open_question = paired_difference(*changes(up=10, down=8, same=22))
-    assert open_question.verdict == "UNDERPOWERED"
+    assert open_question.verdict == "undecided"
     # About 40 tasks gave a width of .42, and a width falls with the square root: (.42 / .2)^2 * 40 tasks.
     width = open_question.high - open_question.low
     assert open_question.tasks_needed == pytest.approx(40 * (width / 0.2) ** 2, abs=1)
-    assert paired_difference(*changes(10, 8, 22), effect_that_matters=0.5).verdict == "HELD"
+    assert paired_difference(*changes(10, 8, 22), effect_that_matters=0.5).verdict == "no difference"
 
 
 def test_tasks_that_all_agree_are_not_certain() -> None:
@@ -133,17 +136,60 @@ def test_tasks_that_all_agree_are_not_certain() -> None:
     assert (all_better.low, all_better.high) == pytest.approx((1 - 2 * limit, 1))
     none_changed = paired_difference(*changes(up=0, down=0, same=50))
     assert (none_changed.low, none_changed.high) == pytest.approx((-limit, limit))
-    assert none_changed.verdict == "HELD"
-    assert paired_difference(*changes(up=0, down=0, same=8)).verdict == "UNDERPOWERED"
+    assert none_changed.verdict == "no difference"
+    assert paired_difference(*changes(up=0, down=0, same=8)).verdict == "undecided"
+
+
+def test_families_that_are_each_unanimous_have_an_interval_with_a_width() -> None:
+    """One family rises in every task, four in none: a bootstrap within families sees no spread at all."""
+    families = [name for name in "abcde" for _ in range(20)]
+    after = [name == "a" for name in families]
+    found = paired_difference([False] * 100, after, families)
+    assert found.difference == pytest.approx(0.2) and found.verdict == "IMPROVED"
+    # Not one of 20 tasks of `a` that may fall from +1 to -1: that costs most for what it hides.
+    assert found.low == pytest.approx(0.2 - 0.4 * (1 - 0.025 ** (1 / 20)))
+    assert found.high > 0.22
+    alike = paired_difference([False] * 100, [True] * 100, families)
+    assert alike.low == pytest.approx(1 - 2 * (1 - 0.025 ** (1 / 100)))  # as if they were one family
+    # One family that is not unanimous: its spread and the others' doubt are added in squares.
+    after[0] = False
+    mixed = paired_difference([False] * 100, after, families)
+    assert mixed.difference - mixed.low > 0.2 * 0.05 and mixed.high - mixed.difference > 0.03
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.booleans(), st.booleans()), min_size=1))
+def test_no_interval_is_without_width(rows: list[tuple[str, int, bool, bool]]) -> None:
+    families, tasks, before, after = zip(*rows, strict=True)
+    found = paired_difference(before, after, families, tasks, samples=200)
+    assert found.low < found.high
+    assert -1 <= found.low <= found.difference + 1e-9 and found.difference - 1e-9 <= found.high <= 1
+
+
+def test_the_worst_that_nobody_saw_is_the_largest_move_that_hides() -> None:
+    sizes, reaches = np.array([20, 10, 20, 5, 20]), np.array([0.4, 0.1, 0.2, 0.05, 0.0])
+    limit = scipy.optimize.minimize(
+        lambda s: -(reaches * s).sum(), np.full(5, 0.01), bounds=[(0, 0.99)] * 5, method="SLSQP",
+        constraints={"type": "ineq", "fun": lambda s: (sizes * np.log1p(-s)).sum() - np.log(0.025)},
+    )  # fmt: skip
+    assert _unseen(sizes, reaches) == pytest.approx(-limit.fun, abs=1e-6)
+
+
+def test_a_rise_in_a_few_tasks_is_no_rise_yet() -> None:
+    """Four of forty tasks rose and none fell: the bootstrap's interval lies above 0, the sign test says 12 %."""
+    found = paired_difference(*changes(up=4, down=0, same=36))
+    assert found.low > 0 and found.p_value == pytest.approx(2 / 16)
+    assert found.words == f"undecided (needs about {found.tasks_needed} tasks)"
+    assert found.tasks_needed == pytest.approx(40 * (1.96 / 1.534) ** 2, abs=1)
 
 
 def test_a_handful_of_tasks_wins_nothing() -> None:
     five = paired_difference(*changes(up=5, down=0, same=0))
-    assert (five.low > 0, five.verdict) == (False, "UNDERPOWERED")
+    assert (five.low > 0, five.verdict) == (False, "undecided")
     assert paired_difference(*changes(up=6, down=0, same=0)).verdict == "IMPROVED"
     before, after, strata = changes(up=50, down=0, same=0)
     few = paired_difference(before, after, strata, tasks=[str(i % 5) for i in range(50)])
-    assert (few.verdict, few.n, few.tasks) == ("UNDERPOWERED", 50, 5)
+    assert (few.verdict, few.n, few.tasks) == ("undecided", 50, 5)
 
 
 def test_the_permutation_test_by_hand() -> None:

@@ -83,7 +83,7 @@ def test_tensorboard_shows_intervals_text_and_hyper_parameters(curves: Path) -> 
             assert scalars(events, series.value).keys() == scalars(events, series.lower).keys()
     configuration = events.Tensors("configuration/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "    trial:\n      width: 64" in configuration
-    assert "| learner@1 - learner@0 |" in events.Tensors("tables/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| 1 - 0 | 40 | +50 |" in events.Tensors("tables/text_summary")[0].tensor_proto.string_val[0].decode()
     start = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     values = HParamsPluginData.FromString(start).session_start_info.hparams
     assert (values["width"].number_value, values["compiled"].string_value) == (64, "false")

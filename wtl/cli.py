@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +25,7 @@ from wtl.core.files import explain, is_bad_luck
 from wtl.core.terminal import accept_every_encoding, make_console
 
 if TYPE_CHECKING:
+    from wtl.analysis.runs import RunResults
     from wtl.app.pipeline import Pipeline
 
 app = typer.Typer(
@@ -130,28 +131,74 @@ def evaluate(config: ConfigName, overrides: Overrides = None) -> None:
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories; several are compared.")],
-    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    runs: Annotated[list[Path], typer.Argument(help="Run directories or results files; several are compared.")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print summary and differences as JSON.")] = False,
     markdown: Annotated[bool, typer.Option(help="Tables that can be pasted.")] = False,
-    figure: Annotated[Path | None, typer.Option(help="Draw the curves into this PNG.")] = None,
+    latex: Annotated[bool, typer.Option(help="Tables for LaTeX, with the package booktabs.")] = False,
+    csv: Annotated[bool, typer.Option(help="One row an attempt, curve and group, for programs.")] = False,
+    cost: Annotated[bool, typer.Option(help="Success against environment steps on the new task.")] = False,
+    figure: Annotated[Path | None, typer.Option(help="Draw the curves into this PNG (--cost: cost.png).")] = None,
 ) -> None:
-    """Success by attempt with intervals, paired differences and verdicts, of one run or several."""
-    import json
+    """Success by attempt with intervals, paired differences and verdicts, of one run or several.
 
-    from wtl.analysis.report import load_runs, report_tables, summarise
-    from wtl.analysis.tables import print_tables
+    Runs that differ in their training seed alone are pooled; else the first minus each other is given.
+    """
+    from wtl.analysis.runs import load_runs
 
+    if sum((json_output, markdown, latex, csv, cost)) > 1:
+        raise ValueError("give one of --json, --markdown, --latex, --csv, --cost")
     results = load_runs(runs)
-    if json_output:
-        summaries = {name: summarise(r.rows, r.hidden_goal_families) for name, r in results.items()}
-        content = next(iter(summaries.values())) if len(summaries) == 1 else summaries
-        typer.echo(json.dumps(content, indent=1))
-    else:
-        print_tables(report_tables(results), markdown=markdown)
+    if cost:
+        _report_cost(results, figure or Path("cost.png"))
+        return
+    _print_report(results, json_output, csv, "markdown" if markdown else "latex" if latex else "")
     if figure:
         from wtl.analysis.figures import draw_curves
 
         draw_curves({name: r.rows for name, r in results.items()}, figure)
+
+
+def _print_report(results: Mapping[str, RunResults], as_json: bool, as_csv: bool, language: str) -> None:
+    import json
+
+    from wtl.analysis.records import report_csv, report_json
+    from wtl.analysis.report import report_tables
+    from wtl.analysis.tables import print_tables, to_latex, to_markdown
+
+    if as_json:
+        typer.echo(json.dumps(report_json(results), indent=1))
+    elif as_csv:
+        typer.echo(report_csv(results), nl=False)
+    else:
+        languages = {"markdown": to_markdown, "latex": to_latex}
+        print_tables(report_tables(results), as_text=languages.get(language))
+
+
+def _report_cost(results: Mapping[str, RunResults], figure: Path) -> None:
+    from wtl.analysis.cost import cost_table, write_cost
+    from wtl.analysis.tables import print_tables
+
+    write_cost(results, figure)
+    print_tables([cost_table(results)])
+    console.print(f"wrote {figure} and {figure.with_suffix('.csv')}", markup=False, highlight=False)
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(help="A run directory, a results file, or a folder of experiments/.")],
+    overrides: Overrides = None,
+    groups: Annotated[int, typer.Option(min=1, help="Groups of two or three entries of each family.")] = 1,
+) -> None:
+    """Play a sample of a table's entries again and say whether it reproduces; exit code 1 if it does not."""
+    from wtl.analysis.tables import print_tables
+    from wtl.app.verify import verify as verified
+
+    reproduces = True
+    for verification in verified(path, groups, overrides or [], console):
+        print_tables([verification.table()])
+        reproduces = reproduces and verification.reproduces
+    if not reproduces:
+        raise typer.Exit(1)
 
 
 @app.command()

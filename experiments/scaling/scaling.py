@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wtl.analysis.episodes import main_rows, success_rates
-from wtl.analysis.report import load_run
+from wtl.analysis.runs import load_run
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
 from wtl.methods.checkpoint import load_networks, read_checkpoint

@@ -4,7 +4,8 @@ The table has one row per episode. Its columns are those of the CSV file, and th
 the fields of `EpisodeResult`; no value is missing, an empty `control` stands for the method itself:
 
 * `method`, `control`, `regime`, `split`, `family`, `task`, `demonstration`: object, each a str
-* `success_last`: boolean, `first_success`: Int64, missing in older files; `protocol`: object, a str
+* `success_last`, `main`, `hidden_goal`: boolean, `first_success`: Int64, missing in older files
+* `protocol`, `configuration`, `entry_digest`: object, a str
 * `train_seed`, `seed`, `attempt`, `steps`: int64
 * `success`: bool
 * `return`: float64, finite, in the units of the environment
@@ -19,7 +20,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from wtl.analysis.results import COLUMNS, EpisodeResult
+from wtl.analysis.results import COLUMNS, ENTRY_COLUMNS, EpisodeResult, digest_of_entries
 from wtl.analysis.statistics import wilson_interval
 
 CurveKey = tuple[str, str]
@@ -29,7 +30,7 @@ POOLED = ("all", "hidden_goal", "visible_goal")
 """The groups of `groups` that are not a family."""
 
 _TYPES = dict.fromkeys(("train_seed", "seed", "attempt", "steps"), "int64") | {"success": "bool", "return": "float64"}
-_TYPES |= {"success_last": "boolean", "first_success": "Int64"}  # missing in older files
+_TYPES |= dict.fromkeys(("success_last", "main", "hidden_goal"), "boolean") | {"first_success": "Int64"}
 
 
 def to_table(rows: Iterable[EpisodeResult]) -> pd.DataFrame:
@@ -38,27 +39,55 @@ def to_table(rows: Iterable[EpisodeResult]) -> pd.DataFrame:
     return pd.DataFrame(values, columns=list(COLUMNS), dtype=object).astype(_TYPES)
 
 
+SAME_FOR_ALL_SEEDS = tuple(name for name in ENTRY_COLUMNS if name != "train_seed")
+"""What names an entry that was played after several trainings."""
+
+
 def success_rates(episodes: pd.DataFrame, by: str = "attempt") -> pd.DataFrame:
     """Return how often the episodes of each value of the column `by` succeeded, ordered by that value.
 
-    The columns are `by`, `n` (episodes), `successes`, `low` and `high` (the 95 % Wilson interval of the rate).
+    The columns are `by`, `n` (episodes), `successes`, `entries` (different ones, whatever the training seed), `low`
+    and `high`: the 95 % Wilson interval of the rate for so many entries, because the same entries played after
+    several trainings are not more entries.
     """
-    counts = episodes.groupby(by)["success"].agg(n="size", successes="sum").reset_index()
-    intervals = [wilson_interval(k, n) for k, n in zip(counts["successes"], counts["n"], strict=True)]
+    numbered = episodes.assign(entries=episodes.groupby(list(SAME_FOR_ALL_SEEDS), sort=False).ngroup())
+    grouped = numbered.groupby(by).agg(
+        n=("success", "size"), successes=("success", "sum"), entries=("entries", "nunique")
+    )
+    counts = grouped.reset_index()
+    intervals = [
+        wilson_interval(entries * successes / n, entries)
+        for n, successes, entries in zip(counts["n"], counts["successes"], counts["entries"], strict=True)
+    ]
     return counts.assign(low=[i.low for i in intervals], high=[i.high for i in intervals])
 
 
 def main_method(episodes: pd.DataFrame) -> str:
-    """Return the method that the report is about: the one with the most attempts of its own.
+    """Return the method that the report is about: the one that the configuration of the run names.
 
-    Among equals it is the one that has controls, then the first by name. Raises ValueError if no row
-    stands for a method itself (with an empty control).
+    Files made before it was recorded leave it open; then it is the one with the most attempts of its own, among equals
+    one with controls, then the first by name. Raises ValueError if no row stands for a method itself (with an empty
+    control).
     """
-    attempts = episodes[episodes["control"] == ""].groupby("method")["attempt"].nunique()
-    if attempts.empty:
+    own = episodes[episodes["control"] == ""]
+    if own.empty:
         raise ValueError("no method was evaluated: every row has a control")
+    named = own[own["main"].fillna(False)]
+    attempts = (own if named.empty else named).groupby("method")["attempt"].nunique()
     controlled = set(episodes.loc[episodes["control"] != "", "method"])
     return min(attempts.index, key=lambda method: (-attempts[method], method not in controlled, method))
+
+
+def entries_name(episodes: pd.DataFrame) -> str:
+    """Return what says whether two tables are of the same entries, for instance `250 entries, digest 1f0c9a2b77de`.
+
+    The digest is of tasks, starts and demonstrations. Files made before it was recorded have one of the names alone.
+    """
+    count = len(episodes.drop_duplicates(list(SAME_FOR_ALL_SEEDS)))
+    if (episodes["entry_digest"] != "").all():
+        return f"{count} entries, digest {digest_of_entries(episodes['entry_digest'])}"
+    names = episodes[list(SAME_FOR_ALL_SEEDS)].astype(str).agg("\x1f".join, axis=1)
+    return f"{count} entries, digest of their names {digest_of_entries(names)}"
 
 
 def main_rows(episodes: pd.DataFrame) -> pd.DataFrame:
@@ -79,10 +108,17 @@ def curves(episodes: pd.DataFrame) -> dict[CurveKey, pd.DataFrame]:
     return dict(sorted(found.items(), key=lambda item: (item[0][0] != main, item[0])))
 
 
-def groups(episodes: pd.DataFrame, hidden_goal_families: frozenset[str]) -> dict[str, pd.DataFrame]:
-    """Return the rows of `all`, `hidden_goal`, `visible_goal` and each family, without empty groups."""
+def groups(
+    episodes: pd.DataFrame, hidden_goal_families: frozenset[str], goals_known: bool = True
+) -> dict[str, pd.DataFrame]:
+    """Return the rows of `all`, `hidden_goal`, `visible_goal` and each family, without empty groups.
+
+    Where it is not known which families hide their goal, those two are left out.
+    """
     hidden = episodes["family"].isin(hidden_goal_families)
-    found = {"all": episodes, "hidden_goal": episodes[hidden], "visible_goal": episodes[~hidden]}
+    found = {"all": episodes}
+    if goals_known:
+        found |= {"hidden_goal": episodes[hidden], "visible_goal": episodes[~hidden]}
     found |= dict(iter(episodes.groupby("family")))
     return {name: members for name, members in found.items() if len(members)}
 

@@ -1,181 +1,194 @@
-"""What an evaluation showed: the summary of its episodes and the paired comparisons, as tables.
+"""What evaluations showed: the summary of their episodes and the paired comparisons, as tables.
 
-Everything here is a pure function of `evaluation/episodes.csv` and `families.json`; drawing is in
-`wtl.analysis.figures`, TensorBoard in `wtl.analysis.tensorboard`. Trap: `summarise` pools whatever it
-is given, so give it one regime and split; the tables keep them apart themselves.
+Everything here is a pure function of results files; reading them, and which runs are one but for their seed, is the
+work of `wtl.analysis.runs`, drawing is in `wtl.analysis.figures`, numbers for programs in `wtl.analysis.records`.
+Runs that differ in more than their seed are never averaged: the first one minus each other is given instead.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from wtl.analysis.comparisons import against_others, compare, gains
+from wtl.analysis.comparisons import Comparison, against_controls, against_others, between, compare, gains
 from wtl.analysis.episodes import (
     POOLED,
+    SAME_FOR_ALL_SEEDS,
     by_attempt,
-    by_setting,
     curves,
+    entries_name,
     groups,
+    main_method,
     main_rows,
     protocol_of,
     success_rates,
-    to_table,
 )
-from wtl.analysis.results import read_results
+from wtl.analysis.runs import Pool, RunResults, pools
 from wtl.analysis.statistics import PairedDifference
 from wtl.analysis.tables import Cells, Table
-from wtl.core.records import check_files
 
-Summary = dict[str, dict[str, dict[str, list[dict[str, Any]]]]]
-"""Method, control (empty for the method itself), group, then the points of its improvement curve by
-attempt: `{"attempt": 1, "n": 40, "successes": 28, "low": 0.55, "high": 0.82}`, with the 95 % Wilson interval."""
-
-
-@dataclass(frozen=True, eq=False)
-class RunResults:
-    """The evaluation of one run."""
-
-    rows: pd.DataFrame
-    """Its episodes; `wtl.analysis.episodes` describes the table."""
-    hidden_goal_families: frozenset[str]
-    """Names of the families whose first observation does not give the goal away."""
-
-
-def load_run(run: Path) -> RunResults:
-    """Return what `episodes.csv` and `families.json` of a run directory, or of its `evaluation` directory, hold.
-
-    Raises FileNotFoundError if one is missing, ValueError if one cannot be read; both say what to do.
-    """
-    if not run.is_dir():
-        raise FileNotFoundError(f"there is no run directory {run}; make it with `wtl run CONFIG`")
-    nested = run / "evaluation"
-    directory = nested if nested.is_dir() else run
-    for name in ("episodes.csv", "families.json"):
-        if not (directory / name).is_file():
-            raise FileNotFoundError(f"{run} is not evaluated: no {directory / name}; run `wtl evaluate`")
-    check_files(directory)
-    rows = to_table(read_results(directory / "episodes.csv"))
-    if rows.empty:
-        raise ValueError(f"{directory / 'episodes.csv'} holds no episodes; evaluate again")
-    hidden = _read_families(directory / "families.json")
-    unknown = sorted(set(rows["family"]) - hidden.keys())
-    if unknown:
-        raise ValueError(f"{directory / 'families.json'} must name {', '.join(unknown)}; evaluate again")
-    return RunResults(rows, frozenset(name for name, is_hidden in hidden.items() if is_hidden))
-
-
-def load_runs(runs: Iterable[Path]) -> dict[str, RunResults]:
-    """Return `load_run` of each, by the name of its directory, or by its path where two names are the same."""
-    paths = list(runs)
-    names = [path.resolve().name for path in paths]
-    clash = len(set(names)) < len(names)
-    return {str(path) if clash else name: load_run(path) for path, name in zip(paths, names, strict=True)}
-
-
-def _read_families(path: Path) -> dict[str, bool]:
-    """Return whether each family hides its goal, from `{"reach-v3": {"hidden_goal": true}, ...}`."""
-    try:
-        content = json.loads(path.read_text())
-        families = {name: about["hidden_goal"] for name, about in content.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        families = {"": None}
-    if not all(isinstance(hidden, bool) for hidden in families.values()):
-        raise ValueError(f'{path} must hold {{"FAMILY": {{"hidden_goal": true}}, ...}}; evaluate again')
-    return families
-
-
-def summarise(rows: pd.DataFrame, hidden_goal_families: frozenset[str]) -> Summary:
-    """Return what `wtl report RUN --json` prints: `{method: {control or "": {group: [point, ...]}}}`."""
-    summary: Summary = {}
-    for (method, control), curve in curves(rows).items():
-        summary.setdefault(method, {})[control] = {
-            group: success_rates(members).to_dict("records")
-            for group, members in groups(curve, hidden_goal_families).items()
-        }
-    return summary
+_DIFFERENCE = ("n", "points", "95 % interval", "p", "verdict")
+_ABOUT_DIFFERENCES = (
+    "Points: first minus second on the same entries; interval: bootstrap over tasks within families, and "
+    "Clopper-Pearson where all tasks of a family agree; p: sign-flipping permutation test over tasks. An interval that "
+    "holds 0 is `no difference` if it is at most 20 points wide, else `undecided`."
+)
+_HIDDEN = (
+    "hidden_goal: nothing visible at the start gives the goal away ({}), so a rise must come from the trials. "
+    "visible_goal: the other families."
+)
 
 
 def report_tables(runs: Mapping[str, RunResults]) -> tuple[Table, ...]:
-    """Return everything that `wtl report RUN...` prints; each run, regime and split has tables of its own."""
-    found, mains, mains_hidden = [], [], []
-    for label, run in runs.items():
-        for setting, rows in by_setting(run.rows).items():
-            title = f"{label}, {setting}"
-            mains.append((title, setting, main_rows(rows)))
-            found += [_success_table(f"{title}, {protocol_of(rows)}", rows), _comparison_table(title, rows)]
-            if rows["family"].nunique() > 1:
-                found.append(_family_table(title, main_rows(rows), run.hidden_goal_families))
-            hidden = rows[rows["family"].isin(run.hidden_goal_families)]
-            if 0 < len(hidden) < len(rows):
-                found.append(_comparison_table(f"{title}, families that hide their goal", hidden))
-                mains_hidden.append((title, setting, main_rows(hidden)))
-    if len(mains) > 1:
-        found.append(_run_table("runs compared", mains))
-    if len(mains_hidden) > 1:
-        found.append(_run_table("runs compared, families that hide their goal", mains_hidden))
+    """Return everything that `wtl report RUN...` prints; each setting of each run has tables of its own."""
+    found = []
+    pooled = pools(runs)
+    for pool in pooled:
+        rows, hidden = pool.rows, pool.hidden_goal_families
+        found += [_success_table(pool), _comparison_table(pool.title, rows)]
+        if rows["family"].nunique() > 1:
+            found.append(_family_table(pool))
+        only_hidden = rows[rows["family"].isin(hidden)]
+        if 0 < len(only_hidden) < len(rows):
+            found.append(_comparison_table(f"{pool.title}, families that hide their goal", only_hidden))
+    if len(pooled) > 1 or any(len(pool.members) > 1 for pool in pooled):
+        found.append(_run_table("runs compared", pooled))
+        found += [_between_table(pooled[0], other) for other in pooled[1:]]
     return tuple(found)
 
 
-def _success_table(title: str, rows: pd.DataFrame) -> Table:
+def _success_table(pool: Pool) -> Table:
+    rows = pool.rows
     attempts = sorted(rows["attempt"].unique())
     sections: dict[str, list[Cells]] = {}
     for (method, control), curve in curves(rows).items():
         name = f"↳ {control}" if control else method
         sections.setdefault(method, []).append((name, *_success_cells(curve, attempts)))
     header = ("method, ↳ control", "n", *_attempt_names(attempts))
-    return Table(f"{title}: success in %, 95 % Wilson interval", header, _not_empty(sections.values()))
+    title = f"{pool.title}, {protocol_of(rows)}: success in %, 95 % Wilson interval"
+    return Table(title, header, _not_empty(sections.values()), (entries_name(rows) + ".",))
 
 
 def _comparison_table(title: str, rows: pd.DataFrame) -> Table:
+    main = main_method(rows)
     sections = [
-        [(comparison.name, *_difference_cells(comparison.result)) for comparison in comparisons]
-        for comparisons in ([gain for gain in gains(rows) if not gain.after[1]], against_others(rows))
-    ]
-    header = ("method@attempt, same entries", "n", "points", "95 % interval", "verdict")
-    return Table(f"{title}: differences of success, first minus second", header, _not_empty(sections))
+        [(_short(comparison, main), *_difference_cells(comparison.result)) for comparison in comparisons]
+        for comparisons in (
+            [gain for gain in gains(rows) if not gain.after[1]], against_others(rows), against_controls(rows),
+        )
+    ]  # fmt: skip
+    return Table(
+        f"{title}: differences of success of {main}, first minus second",
+        ("attempts, same entries", *_DIFFERENCE), _not_empty(sections), (_ABOUT_DIFFERENCES,),
+    )  # fmt: skip
 
 
-def _family_table(title: str, rows: pd.DataFrame, hidden_goal_families: frozenset[str]) -> Table:
+def _short(comparison: Comparison, main: str) -> str:
+    """Return both sides: `3 - 0`, `3 - blind_retry`, `3 - expert at 0`, and with the method before it if not main."""
+    (method, _), (other, control) = comparison.after, comparison.before
+    before = str(comparison.before_attempt)
+    second = control or (before if other == method else f"{other} at {before}")
+    return ("" if method == main else f"{method} at ") + f"{comparison.after_attempt} - {second}"
+
+
+def _family_table(pool: Pool) -> Table:
+    rows = main_rows(pool.rows)
     attempts = sorted(rows["attempt"].unique())
     first, last = attempts[0], attempts[-1]
-    pooled: list[Cells] = []
-    families: list[Cells] = []
-    for group, members in groups(rows, hidden_goal_families).items():
-        gain = compare((members[members["attempt"] == first], members[members["attempt"] == last]))
-        verdict = _difference_cells(gain)[-1] if gain else ""
-        section = pooled if group in POOLED else families
-        section.append((group, *_success_cells(members, attempts), verdict))
-    header = ("group", "n", *_attempt_names(attempts), f"attempt {last} - {first}")
-    method = rows["method"].iloc[0]
-    return Table(f"{title}: success of {method} in % by family", header, _not_empty([pooled, families]))
+    sections: tuple[list[Cells], list[Cells]] = ([], [])
+    for group, members in groups(rows, pool.hidden_goal_families, pool.goals_known).items():
+        by = by_attempt(members)
+        gain = compare(by[first], by[last]) if first != last and {first, last} <= by.keys() else None
+        cells = _difference_cells(gain)[1:] if gain else ("",) * 4
+        sections[group not in POOLED].append((group, *_success_cells(members, attempts), *cells))
+    header = ("group", "n", *_attempt_names(attempts), f"attempt {last} - {first}", *_DIFFERENCE[2:])
+    title = f"{pool.title}: success of {rows['method'].iloc[0]} in % by family"
+    return Table(title, header, _not_empty(sections), _about_groups(pool))
 
 
-def _run_table(title: str, mains: Sequence[tuple[str, str, pd.DataFrame]]) -> Table:
-    """Return one line per run, and the mean of the runs that share a setting and its tasks.
+def _about_groups(pool: Pool) -> tuple[str, ...]:
+    if not pool.goals_known:
+        return ("Which families hide their goal is not known: no families.json lies beside the results file.",)
+    hidden = sorted(set(pool.rows["family"]) & pool.hidden_goal_families)
+    if not hidden:
+        return ("Every family shows its goal at the start.",)
+    return (_HIDDEN.format(", ".join(hidden)),)
 
-    `mains` holds title, setting and the main method's rows of each run.
-    """
-    attempts = sorted({attempt for _, _, rows in mains for attempt in rows["attempt"]})
+
+def _run_table(title: str, pooled: Sequence[Pool]) -> Table:
+    """Return one line per run, and the mean of the runs that differ in their seed alone."""
+    mains = {pool: {label: main_rows(rows) for label, rows in pool.members.items()} for pool in pooled}
+    attempts = sorted({attempt for runs in mains.values() for rows in runs.values() for attempt in rows["attempt"]})
     lines: list[Cells] = []
-    alike: dict[tuple[str, frozenset[str]], list[pd.DataFrame]] = {}
-    for name, setting, rows in mains:
-        alike.setdefault((setting, frozenset(rows["task"])), []).append(rows)
-        cells = (*_success_cells(rows, attempts), *_gain_cells([rows], attempts))
-        lines.append((f"{name}: {rows['method'].iloc[0]}", *cells))
-    means = [
-        (f"{setting}: mean of {len(runs)} runs (least to most)", "", *_mean_cells(runs, attempts),
-         *_gain_cells(runs, attempts))
-        for (setting, _), runs in alike.items() if len(runs) > 1
-    ]  # fmt: skip
+    means: list[Cells] = []
+    for pool, runs in mains.items():
+        for label, rows in runs.items():
+            cells = (*_success_cells(rows, attempts), *_gain_cells(rows, attempts))
+            lines.append((f"{label}, {pool.setting}: {rows['method'].iloc[0]}", *cells))
+        if len(runs) > 1:
+            name = f"{pool.label}: mean of {len(runs)} seeds (least to most)"
+            together = pd.concat(runs.values(), ignore_index=True)
+            means.append((name, "", *_mean_cells(list(runs.values()), attempts), *_gain_cells(together, attempts)))
     gained = (f"attempt {attempts[-1]} - {attempts[0]}",) * (len(attempts) > 1)
     header = ("run", "n", *_attempt_names(attempts), *gained)
     return Table(f"{title}: success of the main method in %", header, _not_empty([lines, means]))
+
+
+def _between_table(first: Pool, second: Pool) -> Table:
+    """Return the main method of one run minus that of another, at the last attempt by group, and at attempt 0."""
+    title = f"{first.title} minus {second.title}: differences of success, same entries"
+    header = ("group", f"first: {first.label}", f"second: {second.label}", *_DIFFERENCE)
+    sections: tuple[list[Cells], list[Cells], list[Cells]] = ([], [], [])
+    sides: tuple[str, str] | None = None
+    for group, comparison in compare_pools(first, second).items():
+        sides = sides or comparison.sides
+        sections[group not in POOLED].append(_between_cells(group, comparison, first, second))
+    begin = between((first.label, first.rows), (second.label, second.rows), attempt=0)
+    if begin and sides and begin.sides != sides:
+        sections[2].append(_between_cells("all, attempt 0", begin, first, second))
+    if sides is None:
+        return Table(title, header, (), ("They have no entry in common, so there is no difference to give.",))
+    notes = [f"{' minus '.join(sides)}. {_ABOUT_DIFFERENCES}"]
+    protocols = [protocol_of(pool.rows) for pool in (first, second)]
+    if protocols[0] != protocols[1]:
+        notes.append(f"The protocols differ: first {protocols[0]}; second {protocols[1]}.")
+    elif _digests_differ(first.rows, second.rows):
+        notes.append("Tasks and seeds are the same, starts or demonstrations are not: their digests differ.")
+    return Table(title, header, _not_empty(sections), tuple(notes))
+
+
+def compare_pools(first: Pool, second: Pool) -> dict[str, Comparison]:
+    """Return the main method of one minus that of the other at the last attempt, by group, where they share entries."""
+    sides = [
+        groups(pool.rows, first.hidden_goal_families, first.goals_known and second.goals_known)
+        for pool in (first, second)
+    ]
+    found = {}
+    for group in sides[0].keys() & sides[1].keys():
+        mine, theirs = (side[group] for side in sides)
+        if comparison := between((first.label, mine), (second.label, theirs)):
+            found[group] = comparison
+    return {group: found[group] for group in sides[0] if group in found}
+
+
+def _between_cells(group: str, comparison: Comparison, first: Pool, second: Pool) -> Cells:
+    """Return the success of both on the entries that both played, and the difference."""
+    entry, cells = list(SAME_FOR_ALL_SEEDS), []
+    for pool, other, key, attempt in (
+        (first, second, comparison.after, comparison.after_attempt),
+        (second, first, comparison.before, comparison.before_attempt),
+    ):
+        rows = pool.rows.merge(other.rows[entry].drop_duplicates(), on=entry)
+        wanted = groups(rows, first.hidden_goal_families).get(group, rows)
+        cells.append(_success_cells(curves(wanted)[key], [attempt])[1])
+    return (group, *cells, *_difference_cells(comparison.result))
+
+
+def _digests_differ(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    digests = [dict(rows[["seed", "entry_digest"]].itertuples(index=False)) for rows in (first, second)]
+    shared = digests[0].keys() & digests[1].keys()
+    return any(digests[0][seed] and digests[1][seed] and digests[0][seed] != digests[1][seed] for seed in shared)
 
 
 def _attempt_names(attempts: Sequence[int]) -> Cells:
@@ -185,11 +198,11 @@ def _attempt_names(attempts: Sequence[int]) -> Cells:
 def _success_cells(rows: pd.DataFrame, attempts: Sequence[int]) -> Cells:
     """Return n, then one cell per attempt, which is empty where the attempt was not played."""
     rates = success_rates(rows)
-    cells = {
-        p.attempt: f"{_percent(p.successes / p.n)} [{_percent(p.low)}, {_percent(p.high)}]" for p in rates.itertuples()
-    }
-    least, most = rates["n"].min(), rates["n"].max()
-    return (str(least) if least == most else f"{least} to {most}", *(cells.get(a, "") for a in attempts))
+    cells = {p.attempt: f"{_percent(p.successes / p.n)} {_interval(p.low, p.high)}" for p in rates.itertuples()}
+    least, most = rates["entries"].min(), rates["entries"].max()
+    seeds = rows["train_seed"].nunique()
+    count = (str(least) if least == most else f"{least} to {most}") + (f" x {seeds} seeds" if seeds > 1 else "")
+    return (count, *(cells.get(a, "") for a in attempts))
 
 
 def _mean_cells(runs: Sequence[pd.DataFrame], attempts: Sequence[int]) -> Cells:
@@ -201,27 +214,35 @@ def _mean_cells(runs: Sequence[pd.DataFrame], attempts: Sequence[int]) -> Cells:
     )
 
 
-def _gain_cells(runs: Sequence[pd.DataFrame], attempts: Sequence[int]) -> Cells:
-    """Return the last column: last minus first attempt, pooled over runs; no cell where there is one attempt."""
+def _gain_cells(rows: pd.DataFrame, attempts: Sequence[int]) -> Cells:
+    """Return the last column: last minus first attempt of the table; no cell where there is one attempt."""
     first, last = attempts[0], attempts[-1]
     if first == last:
         return ()
-    sides = [(by[first], by[last]) for by in map(by_attempt, runs) if first in by and last in by]
-    result = compare(*sides) if len(sides) == len(runs) else None
+    by = by_attempt(rows)
+    result = compare(by[first], by[last]) if {first, last} <= by.keys() else None
     if result is None:
         return ("",)
-    _, points, interval, _ = _difference_cells(result)
-    return (f"{points} {interval}" + (" UNDERPOWERED" if result.verdict == "UNDERPOWERED" else ""),)
+    _, points, interval, *_ = _difference_cells(result)
+    return (f"{points} {interval}" + (" undecided" if result.verdict == "undecided" else ""),)
 
 
 def _difference_cells(result: PairedDifference) -> Cells:
-    needed = f" (about {result.tasks_needed} tasks would do)" if result.tasks_needed else ""
-    interval = f"[{_percent(result.low):+d}, {_percent(result.high):+d}]"
-    return str(result.n), f"{_percent(result.difference):+d}", interval, result.verdict + needed
+    p = f"{result.p_value:.3f}" if result.p_value >= 0.001 else "< 0.001"
+    return str(result.n), f"{_percent(result.difference):+d}", _interval(result.low, result.high, "+"), p, result.words
 
 
 def _percent(share: float) -> int:
     return round(100 * share)
+
+
+def _interval(low: float, high: float, sign: str = "") -> str:
+    """Return both ends in %, with as many decimals as tell them apart."""
+    for digits in range(4):
+        ends = [f"{round(100 * end, digits) + 0.0:{sign}.{digits}f}" for end in (low, high)]
+        if ends[0] != ends[1]:
+            break
+    return f"[{ends[0]}, {ends[1]}]"
 
 
 def _not_empty(sections: Iterable[Sequence[Cells]]) -> tuple[tuple[Cells, ...], ...]:

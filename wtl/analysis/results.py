@@ -11,6 +11,7 @@ entry, else it could not be paired.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import re
@@ -69,6 +70,14 @@ class EpisodeResult(Entry):
     """Steps until the first success; None without one, and in files made before it was recorded."""
     protocol: str = BEFORE_PROTOCOLS
     """How attempts were played, see `wtl.play.protocol.ProtocolConfig.name`."""
+    main: bool | None = None
+    """True if `method` is the one whose curve the run measures; None in files made before it was recorded."""
+    hidden_goal: bool | None = None
+    """True if nothing visible at the start gives the goal of the family away; None where it was not recorded."""
+    configuration: str = ""
+    """A digest of the run's configuration but for its seed, see `wtl.app.plan`; empty where it was not recorded."""
+    entry_digest: str = ""
+    """See `wtl.play.protocol.ProtocolConfig.entry_digest`; empty in files made before it was recorded."""
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -102,7 +111,7 @@ class EpisodeResult(Entry):
 
 ENTRY_COLUMNS = tuple(field.name for field in fields(Entry))
 KEY_COLUMNS = ("method", "control", *ENTRY_COLUMNS, "attempt")
-_LATER = ("success_last", "first_success", "protocol")
+_LATER = ("success_last", "first_success", "protocol", "main", "hidden_goal", "configuration", "entry_digest")
 """Columns that older files lack."""
 COLUMNS = (*KEY_COLUMNS, "success", "return", "steps", *_LATER)
 """The header of the file; `return` is `EpisodeResult.total_reward`, because Python reserves the word."""
@@ -163,6 +172,14 @@ def read_results(path: Path) -> tuple[EpisodeResult, ...]:
     return tuple(rows.values())
 
 
+def digest_of_entries(names: Iterable[str]) -> str:
+    """Return one digest of 12 hexadecimal digits for a list of entries, whatever their order and repetitions.
+
+    `names` are the digests of the entries, or whatever else tells them apart.
+    """
+    return hashlib.sha256("\n".join(sorted(set(names))).encode()).hexdigest()[:12]
+
+
 def _describe(row: EpisodeResult) -> str:
     control = f", control {row.control}" if row.control else ""
     return f"attempt {row.attempt} of {row.task}, seed {row.seed}, by {row.method}{control}"
@@ -205,9 +222,10 @@ def _number(text: str) -> float:
 
 _WHOLE = (_whole, "a whole number")
 _FLAGS = {"0": False, "1": True}
+_FLAG_OR_EMPTY = (lambda text: _FLAGS[text] if text else None, "0, 1 or empty")
 _PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "train_seed": _WHOLE, "seed": _WHOLE, "attempt": _WHOLE, "steps": _WHOLE,
     "success": (_FLAGS.__getitem__, "0 or 1"), "return": (_number, "a number"),
-    "success_last": (lambda text: _FLAGS[text] if text else None, "0, 1 or empty"),
+    "success_last": _FLAG_OR_EMPTY, "main": _FLAG_OR_EMPTY, "hidden_goal": _FLAG_OR_EMPTY,
     "first_success": (lambda text: _whole(text) if text else None, "a whole number or empty"),
 }  # fmt: skip

@@ -23,7 +23,8 @@ from PIL import Image, UnidentifiedImageError
 
 from wtl.analysis.comparisons import against_others, gains
 from wtl.analysis.episodes import by_setting, curve_name, curves, groups, main_method, main_rows, success_rates
-from wtl.analysis.report import RunResults, report_tables
+from wtl.analysis.report import report_tables
+from wtl.analysis.runs import RunResults
 from wtl.analysis.tables import to_markdown
 from wtl.core.files import naming, scratch_folder
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from wtl.analysis.results import digest_of_entries, read_results
 from wtl.app.checks import check_plan
 from wtl.app.config import RunConfig, to_yaml
 from wtl.app.plan import MethodPlan, Plan
@@ -184,7 +185,10 @@ class Pipeline:
     def _evaluate(self, progress: Progress) -> dict[str, Any]:
         plan = self.plan
         rows = plan.evaluation_stage().evaluate(plan.contestants(), plan.evaluation.directory, self.executor, progress)
-        return {"episodes": rows, "goals_per_family": self.config.tasks.goals_per_family}
+        entries = digest_of_entries(
+            row.entry_digest for row in read_results(plan.evaluation.directory / "episodes.csv")
+        )
+        return {"episodes": rows, "goals_per_family": self.config.tasks.goals_per_family, "entries": entries}
 
     def close(self) -> None:
         """Let the workers go."""

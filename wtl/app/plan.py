@@ -14,7 +14,7 @@ from typing import Any
 
 from wtl import tasks
 from wtl.app.config import RunConfig, checkpoint_directory, to_plain
-from wtl.app.stage import Stage
+from wtl.app.stage import Stage, fingerprint
 from wtl.core.files import sha256_of
 from wtl.core.task import TaskDistribution
 from wtl.data.demonstrations import DemonstrationStore
@@ -23,6 +23,13 @@ from wtl.methods.registry import PlayerRecipe, find_method
 from wtl.methods.spec import MethodSpec, Phase
 from wtl.stages.evaluate import Contestant, EvaluationStage
 from wtl.stages.trials import MakePlayer
+
+OF_NO_MATTER = (
+    "seed", "directory", "workers", "executor", "video", "demonstrations.own", "demonstrations.unit_episodes",
+    "trials.unit_episodes", "evaluation.unit_entries", "evaluation.methods", "evaluation.controls",
+    "evaluation.keep_episodes",
+)  # fmt: skip
+"""Keys in which two runs may differ and still be the same but for their seed."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,11 @@ class Plan:
         """The methods that are evaluated beside it, but for those that are left out (`left_out`)."""
         asked = [address for address in self.config.evaluation.methods if address not in self.left_out]
         return tuple(self._method(address) for address in asked if find_method(address) is not self.main.spec)
+
+    @property
+    def all_methods(self) -> tuple[MethodPlan, ...]:
+        """The run's own method, then the others."""
+        return (self.main, *self.others)
 
     @functools.cached_property
     def left_out(self) -> dict[str, str]:
@@ -208,7 +220,21 @@ class Plan:
             c.regime,
             train_seed=c.seed,
             seed=c.evaluation_seed,
+            configuration=self.configuration,
         )
+
+    @property
+    def configuration(self) -> str:
+        """A digest of the configuration that two runs share if they differ in their seed alone.
+
+        It leaves out where and how fast the run is made, and what is evaluated beside its own method.
+        """
+        content = to_plain(self.config)
+        content["methods"] = to_plain(self.main.config)
+        for key in OF_NO_MATTER:
+            *sections, name = key.split(".")
+            del functools.reduce(dict.__getitem__, sections, content)[name]
+        return fingerprint(content)
 
     def shown(self) -> DemonstrationStore:
         """Return what may be shown, with what else the methods of this run know of a task."""
@@ -224,6 +250,7 @@ class Plan:
                 label="" if method is self.main else method.spec.name,
                 make_player=self.make_player(method),
                 reads_trials=method.spec.reads.trials,
+                main=method is self.main,
             )
             for method in (self.main, *self.others)
         )

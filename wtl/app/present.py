@@ -8,7 +8,9 @@ import pandas as pd
 from rich.console import Console
 
 from wtl.analysis.figures import draw_curves
-from wtl.analysis.report import load_run, report_tables, summarise
+from wtl.analysis.records import report_json
+from wtl.analysis.report import report_tables
+from wtl.analysis.runs import load_run
 from wtl.analysis.tables import print_tables
 from wtl.analysis.tensorboard import write_tensorboard
 from wtl.analysis.video import Clip, Style, write_video
@@ -39,8 +41,8 @@ def present(plan: Plan, console: Console) -> None:
     c = plan.config
     plan.evaluation.require()
     results = load_run(plan.root)
-    summary = summarise(results.rows, results.hidden_goal_families)
-    write_atomically(plan.root / "report.json", json.dumps(summary, indent=1).encode())
+    content = report_json({plan.root.name: results})
+    write_atomically(plan.root / "report.json", json.dumps(content, indent=1).encode())
     figure, strip = plan.root / "improvement.png", plan.root / "strip.gif"
     draw_curves({plan.root.name: results.rows}, figure, title=_title(plan))
     made = (plan.evaluation.directory / "manifest.json").stat().st_mtime

@@ -2,7 +2,7 @@
 
 `wtl.app.reading` gives a tree its types. YAML decides nothing but where a text begins and ends: nothing is resolved,
 looked up or executed. Traps: in files a ` #` begins a comment; aliases are refused, because with them a short file
-can stand for an endless one. The only module that imports yaml.
+can stand for an endless one. The only module that imports yaml and OmegaConf.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
+from omegaconf import OmegaConf
 
 from wtl.core.bounds import shown
 
@@ -136,13 +137,26 @@ def _read_file(path: Path, above: tuple[Path, ...]) -> dict[str, Tree]:
     return merged(_read_file(path.parent / expanded(base.text, "base"), (*above, path.resolve())), tree)
 
 
+class _Leaf:
+    """What OmegaConf hands on as it is: it would look into texts for interpolations, and into dataclasses."""
+
+    def __init__(self, tree: Scalar | list[Tree]) -> None:
+        self.tree = tree
+
+
 def merged(below: Mapping[str, Tree], above: Mapping[str, Tree]) -> dict[str, Tree]:
-    """Return the first tree with what the second one says, section by section."""
-    whole = dict(below)
-    for name, tree in above.items():
-        before = whole.get(name)
-        whole[name] = merged(before, tree) if isinstance(before, dict) and isinstance(tree, dict) else tree
-    return whole
+    """Return the first tree with what the second one says, section by section, as OmegaConf merges them."""
+    layers = [OmegaConf.create(_closed(tree), flags={"allow_objects": True}) for tree in (below, above)]
+    whole: dict[str, Any] = OmegaConf.to_container(OmegaConf.merge(*layers))  # type: ignore[assignment]
+    return _opened(whole)
+
+
+def _closed(tree: Mapping[str, Tree]) -> dict[str, Any]:
+    return {name: _closed(inner) if isinstance(inner, dict) else _Leaf(inner) for name, inner in tree.items()}
+
+
+def _opened(tree: Mapping[str, Any]) -> dict[str, Tree]:
+    return {name: _opened(inner) if isinstance(inner, dict) else inner.tree for name, inner in tree.items()}
 
 
 def placed(path: Iterable[str], tree: Tree) -> dict[str, Tree]:

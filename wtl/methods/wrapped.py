@@ -31,13 +31,13 @@ class NoSettings:
 
 
 @dataclass(frozen=True)
-class _Wrapped:
+class ContextFree:
     """A `Method` and its `Policy` around an object that ignores contexts."""
 
     policy: Acts
     source: str
 
-    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> _Wrapped:
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> ContextFree:
         return self
 
     def act(self, step: StepBatch) -> np.ndarray:
@@ -46,7 +46,7 @@ class _Wrapped:
 
 def wrap_policy(name: str, make: Callable[[], Acts]) -> MethodSpec:
     """Return a method around an object with `act(observations)`, which is made anew in each worker."""
-    return wrap_method(name, lambda family: _Wrapped(make(), name), Reads(demonstrations="ignored"))
+    return wrap_method(name, lambda family: ContextFree(make(), name), Reads(demonstrations="ignored"))
 
 
 def wrap_method(name: str, make: Callable[[FamilySpec], Method], reads: Reads) -> MethodSpec:

@@ -6,6 +6,7 @@ bit, and a curve can rise without anything being learned. `starts: redrawn` is w
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -69,6 +70,22 @@ class ProtocolConfig(Bounded):
         if self.starts == "repeated" or number == 0:
             return list(sessions)
         return [_with_other_start(family, session, number) for session in sessions]
+
+    def entry_digest(self, family: TaskFamily, session: Session) -> str:
+        """Return 16 hexadecimal digits that are the same only for the same task, starts, demonstrations and seed.
+
+        The start of attempt 1 stands for all that are redrawn, because one rule draws them from the seed of the
+        entry; so a run with more attempts has the same entries.
+        """
+        [second] = self.sessions(family, [session], 1)
+        digest = hashlib.sha256()
+        for task in (session.task, second.task, *(shown.task for shown in session.demonstrations)):
+            digest.update(repr((task.family, task.name, tuple(map(float, task.parameters)))).encode())
+        digest.update(str(session.seed).encode())
+        for trajectory in session.context.demonstrations:
+            for array in (trajectory.observations, trajectory.actions, trajectory.rewards, trajectory.successes):
+                digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
 
 
 def _with_other_start(family: TaskFamily, session: Session, number: int) -> Session:

@@ -7,6 +7,7 @@ store beside them (`keep_episodes`). Free of torch at import.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from wtl.compute.executor import Executor
 from wtl.core.bounds import Attempts, Between, Bounded, Count, Listed
 from wtl.core.episode import Context, Episode
 from wtl.core.files import write_atomically
-from wtl.core.rng import seed_for
+from wtl.core.rng import seed_for, stream
 from wtl.core.task import Regime, Split, TaskDistribution, TaskFamily
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.histories import Part, with_part
@@ -79,6 +80,8 @@ class Contestant:
     make_player: MakePlayer
     reads_trials: bool
     """Whether later attempts and controls are played too."""
+    main: bool = False
+    """Whether the curve of the run is this one's."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class EvaluationStage:
     """The seed of the trainings, recorded with each result."""
     seed: int
     """The seed of the entries."""
+    configuration: str = ""
+    """A digest of the run's configuration but for its seed, recorded with each result."""
 
     def entries(self) -> tuple[Session, ...]:
         """Return the fixed list of entries; it does not depend on any method."""
@@ -126,7 +131,7 @@ class EvaluationStage:
         return units
 
     def _settings(self) -> _UnitFacts:
-        return _UnitFacts(self.config, self.protocol, self.regime, self.train_seed)
+        return _UnitFacts(self.config, self.protocol, self.regime, self.train_seed, self.configuration)
 
     def _groups(self, family: str) -> list[list[ControlEntry]]:
         """Return the entries of a family in groups of two or three that are one another's partners.
@@ -149,6 +154,31 @@ class EvaluationStage:
         own = [entry for copy in range(copies) for entry in own[copy::copies]]
         pieces = np.array_split(np.arange(len(own)), max(1, len(own) // 2))
         return [[own[i] for i in piece.tolist()] for piece in pieces]
+
+    def sample(
+        self,
+        contestants: Sequence[Contestant],
+        directory: Path,
+        executor: Executor,
+        progress: Progress,
+        *,
+        groups: int,
+    ) -> list[EpisodeResult]:
+        """Play so many groups of partners of each family, drawn with the seed of the entries; return their rows.
+
+        They are the rows that `evaluate` would write of these entries. `directory` is for the work alone.
+        """
+        small = replace(self, config=replace(self.config, unit_entries=1, keep_episodes=False))
+        by_family: dict[str, list[_Unit]] = {}
+        for unit in small.units(directory, contestants):
+            by_family.setdefault(unit.family.spec.name, []).append(unit)
+        drawn = [
+            units[i]
+            for family, units in by_family.items()
+            for i in sorted(stream(self.seed, "sample", family).permutation(len(units))[:groups].tolist())
+        ]
+        run_units(_play_unit, drawn, executor, progress)
+        return [row for unit in drawn for row in read_results(unit.path)]
 
     def evaluate(
         self, contestants: Sequence[Contestant], directory: Path, executor: Executor, progress: Progress
@@ -191,6 +221,7 @@ class _UnitFacts:
     protocol: ProtocolConfig
     regime: Regime
     train_seed: int
+    configuration: str
 
 
 @dataclass(frozen=True)
@@ -216,18 +247,23 @@ class _Unit:
         sessions = protocol.sessions(self.family, self.sessions, begin)
         return play_attempt(self.family, sessions, contexts, player, number, protocol.rollout(), label)
 
-    def rows(self, method: str, control: str, attempt: int, episodes: Sequence[Episode]) -> list[EpisodeResult]:
+    @functools.cached_property
+    def digests(self) -> list[str]:
+        return [self.settings.protocol.entry_digest(self.family, session) for session in self.sessions]
+
+    def rows(self, by: Contestant, control: str, attempt: int, episodes: Sequence[Episode]) -> list[EpisodeResult]:
         return [
             EpisodeResult(
-                method=method, control=control, regime=self.settings.regime, split=self.settings.config.split,
+                method=by.name, control=control, regime=self.settings.regime, split=self.settings.config.split,
                 family=self.family.spec.name, task=session.task.name, demonstration=session.demonstration_name,
                 train_seed=self.settings.train_seed, seed=session.seed, attempt=attempt,
                 success=e.trajectory.success, total_reward=float(e.trajectory.rewards.sum(dtype=np.float64)),
                 steps=len(e.trajectory), success_last=bool(e.trajectory.successes[-1]),
                 first_success=int(e.trajectory.successes.argmax()) + 1 if e.trajectory.success else None,
-                protocol=self.settings.protocol.name,
+                protocol=self.settings.protocol.name, main=by.main, hidden_goal=self.family.spec.hidden_goal,
+                configuration=self.settings.configuration, entry_digest=digest,
             )
-            for session, e in zip(self.sessions, episodes, strict=True)
+            for session, digest, e in zip(self.sessions, self.digests, episodes, strict=True)
         ]  # fmt: skip
 
 
@@ -245,7 +281,7 @@ def _play_unit(unit: _Unit) -> int:
     played = [part for contestant in unit.contestants for part in _play_contestant(unit, contestant)]
     if unit.settings.config.keep_episodes:
         write_shard(unit.shard.parent, int(unit.path.stem), _kept(unit, played))
-    rows = [row for part in played for row in unit.rows(part.by.name, part.control, part.attempt, part.episodes)]
+    rows = [row for part in played for row in unit.rows(part.by, part.control, part.attempt, part.episodes)]
     write_results(unit.path, rows)
     return len(rows)
 
