@@ -90,6 +90,7 @@ def test_nothing_below_sees_omegaconf() -> None:
         ("evaluation.control_attempt=3", "evaluation.control_attempt must lie in 1 .. evaluation.attempts (2), got 3"),
         ("methods.imitation.trial.train.steps=0", "train.steps must be at least 1, got 0"),
         ("tasks.test_goals_per_family=1", "tasks.test_goals_per_family must be at least 2, got 1"),
+        ("tasks.goals_per_family=1", "tasks.goals_per_family must be 0 or at least 2, got 1"),
         (
             "tasks={procedural_families: 5, tasks_per_procedural_family: 1}",
             "tasks.tasks_per_procedural_family must be at least 2, got 1",

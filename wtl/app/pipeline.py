@@ -6,17 +6,16 @@ This is the composition: it knows the kinds of stages and no stage knows it. It 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rich.progress
 from rich.console import Console
 
 from wtl.app.config import RunConfig, to_yaml
 from wtl.app.plan import MethodPlan, Plan
+from wtl.app.progress import progress_bar
 from wtl.app.stage import Stage
 from wtl.compute.distributed import SINGLE, ProcessGroup
 from wtl.compute.executor import Executor, LocalExecutor, SerialExecutor
@@ -84,7 +83,7 @@ class Pipeline:
         for step in steps:
             if (only and step.name != only) or self._skips(step):
                 continue
-            with self._bar(step.name) as progress:
+            with progress_bar(self.console, step.name) as progress:
                 results = step.make(progress)
             self.group.on_main(functools.partial(step.stage.finish, **results))
             self.console.print(f"{step.stage.directory}: " + ", ".join(f"{k} {v}" for k, v in results.items()))
@@ -139,24 +138,6 @@ class Pipeline:
         plan = self.plan
         rows = plan.evaluation_stage().evaluate(plan.contestants(), plan.evaluation.directory, self.executor, progress)
         return {"episodes": rows, "goals_per_family": self.config.tasks.goals_per_family}
-
-    @contextmanager
-    def _bar(self, title: str) -> Iterator[Progress]:
-        columns = (
-            rich.progress.TextColumn("{task.description:<22}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TimeElapsedColumn(),
-            rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("{task.fields[note]}"),
-        )
-        with rich.progress.Progress(*columns, console=self.console) as bars:
-            bar = bars.add_task(title, total=None, note="")
-
-            def advance(done: int, total: int, note: str = "") -> None:
-                bars.update(bar, completed=done, total=total, note=note)
-
-            yield advance
 
     def close(self) -> None:
         """Let the workers go."""
