@@ -20,6 +20,7 @@ from wtl.core.episode import Context, Episode
 from wtl.core.rng import seed_for
 from wtl.core.task import TaskFamily
 from wtl.play.attempts import extended, worker_pool
+from wtl.play.noise import Expert
 from wtl.play.policy import Attempt, Player, Policy, Session, StepBatch
 from wtl.play.protocol import ProtocolConfig
 from wtl.play.rollout import RolloutSettings, play
@@ -134,7 +135,9 @@ class Film:
     def _demonstration(self, stage: gymnasium.Env[Any, Any] | None, episode: Episode) -> Clip:
         same = episode.task.goal_name == self.session.task.goal_name
         title = "demonstration, same goal" if same else "demonstration of ANOTHER goal"
-        frames = self._replayed(stage, episode) if stage is not None else None
+        # Somebody's own demonstration is drawn as it was recorded: her actions need not fit our simulator.
+        replays = stage is not None and episode.source == Expert.source and episode.task.parameters
+        frames = self._replayed(stage, episode) if stage is not None and replays else None
         return _clip(title, episode, frames or _sketched(self.family, episode))
 
     def _replayed(self, stage: gymnasium.Env[Any, Any], episode: Episode) -> dict[int, np.ndarray] | None:
