@@ -1,7 +1,7 @@
 """The built wheel elsewhere: in fresh environments, by pip, by uv, and as a dependency of another project.
 
-`make test-slow` tries the Python that it runs under; `make release-check` sets WTL_PYTHONS and runs the preset toy whole
-in each of them.
+`make test-slow` tries the Python that it runs under; `make release-check` sets WTL_PYTHONS and runs the whole
+preset toy in each of them.
 """
 
 from __future__ import annotations
