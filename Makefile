@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin/
 PYTHON ?= python3
 
-.PHONY: run test test-slow check docs bench clean setup ray
+.PHONY: run test test-slow check docs bench release-check clean setup ray
 run: setup  ## the main job: hidden-goal reach from nothing to an improvement curve, into runs/quick
 	@$(RUN)wtl run quick
 
@@ -26,6 +26,10 @@ docs: setup  ## the pages of docs/ as HTML, into docs/_build; a warning, or a ge
 
 bench: setup  ## stock, fast and EnvPool stepping, collection, training, acting, memory: ratios, into runs/bench
 	@$(RUN)python experiments/speed/bench.py
+
+# Each environment has a PyTorch of its own: a few GB, most of which uv links from its cache.
+release-check: setup  ## the wheel in fresh environments of Python 3.11, 3.12 and 3.13, from another directory; the preset toy in each
+	@WTL_PYTHONS="3.11 3.12 3.13" $(RUN)pytest -q -m slow tests/test_wheel.py
 
 ray: .venv/.with-ray  ## the environment with Ray in it, for executor=ray
 

@@ -96,6 +96,7 @@ def test_a_configuration_is_made_of_plain_values() -> None:
             "methods.imitation.trial.train.steps must be between 1 and 1000000000, got 0",
         ),
         ("tasks.test_goals_per_family=1", "tasks.test_goals_per_family must be between 2 and 100000, got 1"),
+        ("tasks.goals_per_family=1", "tasks.goals_per_family must be 0 or at least 2, got 1"),
         (
             "tasks={procedural_families: 5, tasks_per_procedural_family: 1}",
             "tasks.tasks_per_procedural_family must be between 2 and 100000, got 1",

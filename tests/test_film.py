@@ -21,7 +21,7 @@ from wtl.play.protocol import ProtocolConfig
 from wtl.play.rollout import RolloutSettings
 from wtl.stages.demonstrations import DemonstrationsConfig, DemonstrationStage, demonstrate
 from wtl.stages.evaluate import EvaluationConfig, EvaluationStage
-from wtl.stages.film import EVERY_STEPS, MOST_FRAMES, Film
+from wtl.stages.film import EVERY_STEPS, Film
 from wtl.tasks import make_distribution
 
 FAMILY: Any = next(iter(TOY.values()))
@@ -37,14 +37,20 @@ def clips(family: Any = FAMILY, session: Session = SESSION, style: Any = "sketch
 
 
 def sketches(episode: Episode) -> list[np.ndarray]:
-    return [draw_sketch(FAMILY.spec, episode, t) for t in range(0, len(episode.trajectory) + 1, EVERY_STEPS)]
+    last = len(episode.trajectory)
+    return [draw_sketch(FAMILY.spec, episode, t) for t in sorted({*range(0, last + 1, EVERY_STEPS), last})]
 
 
 def test_a_clip_for_the_demonstration_and_for_each_attempt() -> None:
     made = clips()
-    assert [clip.title for clip in made] == ["demonstration", "attempt 0", "attempt 1"]
+    assert [clip.title for clip in made] == ["demonstration of ANOTHER goal", "attempt 0", "attempt 1"]
+    assert [clip.task for clip in made] == [OTHER.name, TASK.name, TASK.name]
+    steps = len(SHOWN[0].trajectory)
+    total = SHOWN[0].trajectory.rewards.sum(dtype=np.float64)
+    assert made[0].captions[0] == "step 0, reward so far 0.0"
+    assert made[0].captions[-1] == f"step {steps}, reward so far {total:.1f}"
     assert made[0].success and all(frame.shape == (240, 240, 3) for clip in made for frame in clip.frames)
-    assert all(1 < len(clip.frames) <= 9 for clip in made)
+    assert all(1 < len(clip.frames) <= 10 for clip in made)
     assert (made[1].frames[0] != made[1].frames[-1]).any()
 
 
@@ -85,17 +91,41 @@ def test_without_a_demonstration_there_is_no_clip_of_it() -> None:
     assert [clip.title for clip in clips(session=Session(TASK, first_context(()), (), 1), attempts=0)] == ["attempt 0"]
 
 
-def test_long_episodes_are_shown_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wtl.stages.film.MOST_FRAMES", 3)
+@pytest.mark.parametrize("style", ["sketch", "camera"])
+def test_long_episodes_are_shown_faster(monkeypatch: pytest.MonkeyPatch, style: str) -> None:
+    monkeypatch.setattr("wtl.stages.film.MOST_FRAMES", 4)
     still = FixedPolicy(lambda rows: np.zeros((len(rows), 2)))
-    [_, clip] = Film(FAMILY, SESSION, PROTOCOL, "sketch").record(still, 0)  # type: ignore[arg-type]
-    assert MOST_FRAMES == 60 and len(clip.frames) == 3  # of nine
+    protocol = replace(PROTOCOL, horizon_steps=23)
+    [_, clip] = Film(FAMILY, SESSION, protocol, style).record(still, 0)  # type: ignore[arg-type]
+    assert [caption.split(",")[0] for caption in clip.captions] == ["step 0", "step 6", "step 12", "step 18", "step 23"]
 
 
 def test_the_camera_shows_what_the_environment_renders() -> None:
     seen = clips(style="camera")
-    assert [len(clip.frames) for clip in seen] == [len(clip.frames) for clip in clips()]  # the same moments
+    assert [clip.captions for clip in seen] == [clip.captions for clip in clips()]  # the same moments
     assert all((frame == (0, 158, 115)).all(-1).any() for frame in seen[0].frames)  # the goal
+
+
+def test_the_same_goal_is_not_called_another_one() -> None:
+    twin = FAMILY.with_other_start(TASK, 5)
+    [shown] = demonstrate(FAMILY, [twin], DemonstrationsConfig(noise=0.3, after_success_steps=0), 0)
+    session = Session(TASK, first_context((shown,)), (shown,), 1)
+    assert clips(session=session, attempts=-1)[0].title == "demonstration, same goal"
+
+
+def test_a_demonstration_that_does_not_replay_is_sketched_from_its_record() -> None:
+    """Somebody else's: it was recorded in another world, or its task is not one of the family's."""
+    moved = replace(SHOWN[0].trajectory, observations=SHOWN[0].trajectory.observations + 0.1)
+    for foreign in (replace(SHOWN[0], trajectory=moved), replace(SHOWN[0], task=replace(OTHER, family="theirs"))):
+        session = Session(TASK, first_context((foreign,)), (foreign,), 1)
+        [clip] = clips(session=session, style="camera", attempts=-1)
+        np.testing.assert_array_equal(clip.frames, sketches(foreign))
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[int, int, str]] = []
+    Film(FAMILY, SESSION, PROTOCOL, "sketch").record(DIRECTIONS, 1, lambda *said: told.append(said))  # type: ignore[arg-type]
+    assert told == [(1, 3, "demonstration"), (2, 3, "attempt 0"), (3, 3, "attempt 1")]
 
 
 class Blind(type(FAMILY)):  # type: ignore[misc]

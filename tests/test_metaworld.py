@@ -108,6 +108,16 @@ def test_fewer_goals_are_the_first_and_more_test_goals_are_refused() -> None:
         make_distribution("ML1", family="reach-v3", seed=5, **GOALS | {"test_goals_per_family": 51})  # type: ignore[arg-type]
 
 
+def test_the_tasks_of_a_split_are_the_same_where_no_others_are_drawn() -> None:
+    some = {"goals_per_family": 2, "validation_goals_per_family": 2, "test_goals_per_family": 3}
+    none = {"goals_per_family": 0, "validation_goals_per_family": 0, "test_goals_per_family": 3}
+    whole, bare = (
+        make_distribution("custom", train=["push-v3"], test=["reach-v3"], seed=5, **counts)  # type: ignore[arg-type]
+        for counts in (some, none)
+    )
+    assert bare.test == whole.test and not bare.train and not bare.validation
+
+
 def test_goals_may_share_a_start() -> None:
     tasks = MetaWorldFamily("reach-v3", goals_per_start=3).sample_tasks(56, 5, "train")[50:]
     starts = [t.parameters[:3] for t in tasks]
@@ -289,6 +299,28 @@ def test_a_library_that_is_missing_stops_nothing_that_does_not_draw(library: str
     environment = {**os.environ, "MUJOCO_GL": library, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout == "2\n", done.stderr
+
+
+def test_a_picture_marks_the_goal_and_taking_it_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", os.environ.get("MUJOCO_GL", "egl"))
+    [task] = REACH.sample_tasks(1, 5, "test")
+    filmed, plain = REACH.make_environment(render=True), REACH.make_environment()
+    for environment in (filmed, plain):
+        environment.reset(options={"task": task})
+    try:
+        filmed.render()
+    except Exception as error:  # which one it is depends on the driver
+        pytest.skip(f"no OpenGL on this machine: {error}")
+    with pytest.raises(ValueError, match="takes no pictures; make it with render=True"):
+        plain.render()
+    for _ in range(30):
+        action = REACH.expert_action(plain)
+        np.testing.assert_array_equal(filmed.step(action)[0], plain.step(action)[0])
+        picture = filmed.render()
+    assert picture.shape == (240, 240, 3) and picture.dtype == np.uint8
+    assert (picture == (0, 204, 89)).all(-1).sum() > 20  # the ring around the goal
+    for environment in (filmed, plain):
+        environment.close()
 
 
 @pytest.mark.timeout(20)

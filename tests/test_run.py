@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_the_manifest_tells_what_made_it(tmp_path: Path) -> None:
     assert manifest["inputs"] == {"demos": demos.identity}
     assert manifest["results"] == {"loss": 0.5} and manifest["wall_s"] >= 0
     assert manifest["packages"].keys() >= {"torch", "numpy", "metaworld", "learn2learn"}
-    assert {"commit", "uncommitted_changes", "python", "machine"} <= manifest.keys()
+    assert {"version", "commit", "uncommitted_changes", "python", "machine"} <= manifest.keys()
 
 
 def test_identity_follows_the_settings_and_what_came_before(tmp_path: Path) -> None:
@@ -99,3 +100,17 @@ def test_a_fingerprint_is_short_and_depends_on_everything() -> None:
 def test_provenance_survives_a_machine_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert provenance()["commit"] == "unknown"
+
+
+def test_an_installed_copy_names_the_commit_of_its_wheel_and_never_that_of_a_repository_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    package = tmp_path / "site-packages" / "wtl"
+    monkeypatch.setattr("wtl.app.stage.__file__", str(package / "app" / "stage.py"))
+    monkeypatch.setattr("wtl.app.stage._COMMIT", package / "commit.txt")
+    assert provenance()["commit"] == "unknown"
+    package.mkdir(parents=True)
+    for text, changed in (("abc\n", False), ("abc+\n", True)):
+        (package / "commit.txt").write_text(text)
+        assert (provenance()["commit"], provenance()["uncommitted_changes"]) == ("abc", changed)

@@ -36,7 +36,7 @@ def write(pictures: tuple[Path, Path]) -> Callable[[Path], Path]:
             log_dir, make_table(), HIDDEN,
             config_yaml="seed: 0\ntrial:\n  width: 64\n",
             hyper_parameters={"width": 64, "learning_rate": 1e-3, "regime": "family", "compiled": False},
-            figures={"curves": pictures[0]}, strips={"reach-v3": pictures[1]},
+            pictures={"success_figure": pictures[0], "film": pictures[1]},
         )  # fmt: skip
 
     return written
@@ -56,19 +56,28 @@ def scalars(events: EventAccumulator, tag: str) -> dict[int, float]:
     return {event.step: event.value for event in events.Scalars(tag)}
 
 
-def test_tensorboard_holds_one_run_per_curve(curves: Path) -> None:
-    assert sorted(path.name for path in curves.iterdir()) == [
-        "cloning", "expert", "learner", "learner.blind_retry", "learner.no_demonstration",
-    ]  # fmt: skip
-    main, retry = read_back(curves / "learner"), read_back(curves / "learner.blind_retry")
-    assert scalars(main, "improvement/success") == pytest.approx({0: 0.2, 1: 0.7, 2: 0.9})
-    assert scalars(main, "improvement/return") == pytest.approx({0: 20, 1: 70, 2: 90})
-    assert scalars(main, "improvement/hidden_goal/success") == pytest.approx({0: 0.2, 1: 0.7, 2: 0.9})
-    assert scalars(main, "families/push-v3/success")[2] == pytest.approx(0.9)
-    assert scalars(main, "interval/success/low")[1] == pytest.approx(0.5457, abs=1e-4)
-    assert scalars(main, "paired/gain/value") == pytest.approx({0: 0, 1: 0.5, 2: 0.7})
-    assert scalars(main, "paired/gain/low")[1] < 0.5 < scalars(main, "paired/gain/high")[1]
-    assert scalars(retry, "paired/main_minus_this/value") == pytest.approx({1: 0.45})
+def test_tensorboard_holds_one_run_per_method_with_its_controls(curves: Path) -> None:
+    assert sorted(path.name for path in curves.iterdir()) == ["cloning", "expert", "learner"]
+    main, cloning = read_back(curves / "learner"), read_back(curves / "cloning")
+    assert scalars(main, "1_improvement/success") == pytest.approx({0: 0.2, 1: 0.7, 2: 0.9})
+    assert scalars(main, "1_improvement/success_hidden_goal") == pytest.approx({0: 0.2, 1: 0.7, 2: 0.9})
+    assert scalars(main, "3_families/push-v3")[2] == pytest.approx(0.9)
+    assert scalars(main, "5_intervals/success/low")[1] == pytest.approx(0.5457, abs=1e-4)
+    assert scalars(main, "5_intervals/gain/value") == pytest.approx({0: 0, 1: 0.5, 2: 0.7})
+    assert scalars(main, "5_intervals/gain/low")[1] < 0.5 < scalars(main, "5_intervals/gain/high")[1]
+    assert scalars(main, "2_controls/blind_retry") == pytest.approx({0: 0.2, 1: 0.25})
+    assert scalars(main, "5_intervals/blind_retry/main_minus_this/value") == pytest.approx({1: 0.45})
+    assert scalars(cloning, "5_intervals/main_minus_this/value") == pytest.approx({1: 0.6})
+    groups = sorted({tag.split("/")[0] for tag in main.Tags()["scalars"] if "/" in tag})
+    assert groups == ["1_improvement", "2_controls", "3_families", "5_intervals", "6_final"]
+
+
+def test_no_curve_falls_while_success_rises(curves: Path) -> None:
+    """The return does, where episodes end at a success: the reward of a step stands in its place."""
+    main = read_back(curves / "learner")
+    assert not [tag for tag in main.Tags()["scalars"] if "return" in tag]
+    rewards = scalars(main, "1_improvement/reward_per_step")
+    assert rewards[0] < rewards[1] < rewards[2]
 
 
 def test_tensorboard_shows_intervals_text_and_hyper_parameters(curves: Path) -> None:
@@ -87,12 +96,12 @@ def test_tensorboard_shows_intervals_text_and_hyper_parameters(curves: Path) -> 
     start = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     values = HParamsPluginData.FromString(start).session_start_info.hparams
     assert (values["width"].number_value, values["compiled"].string_value) == (64, "false")
-    assert scalars(events, "final/success_attempt_2") == pytest.approx({0: 0.9})
+    assert scalars(events, "6_final/success_attempt_2") == pytest.approx({0: 0.9})
 
 
 def test_tensorboard_holds_the_gif_itself(curves: Path, pictures: tuple[Path, Path]) -> None:
     events = read_back(curves / "learner")
-    strip, figure = events.Images("strips/reach-v3")[0], events.Images("figures/curves")[0]
+    strip, figure = events.Images("1_improvement/film")[0], events.Images("1_improvement/success_figure")[0]
     assert strip.encoded_image_string == pictures[1].read_bytes()
     assert (strip.width, strip.height) == (72, 24)
     assert len(imageio.imread(strip.encoded_image_string, index=None)) == 4  # still animated
@@ -108,7 +117,7 @@ def test_writing_again_duplicates_nothing_and_touches_nothing_else(
     (log_dir / "trial" / "events").write_text("losses")
     first, second = (sorted(path.parent for path in write(log_dir).rglob("*events*")) for _ in range(2))
     assert first == second
-    assert len(read_back(log_dir / "curves" / "learner").Scalars("improvement/success")) == 3
+    assert len(read_back(log_dir / "curves" / "learner").Scalars("1_improvement/success")) == 3
     assert sorted(path.name for path in log_dir.iterdir()) == ["curves", "trial"]
     assert [path.name for path in tmp_path.iterdir()] == ["tensorboard"]
 
@@ -120,17 +129,15 @@ def test_a_failed_write_leaves_the_old_curves(tmp_path: Path, write: Callable[[P
     with pytest.raises(ValueError, match="must be a PNG or a GIF"):
         write_tensorboard(
             tmp_path / "tensorboard", make_table(), HIDDEN,
-            config_yaml="", hyper_parameters={}, figures={}, strips={"a": tmp_path / "strip.mp4"},
+            config_yaml="", hyper_parameters={}, pictures={"a": tmp_path / "strip.mp4"},
         )  # fmt: skip
     assert sorted(curves.rglob("*")) == before
     with pytest.raises(ValueError, match="no rows"):
-        write_tensorboard(tmp_path, to_table([]), HIDDEN, config_yaml="", hyper_parameters={}, figures={}, strips={})
+        write_tensorboard(tmp_path, to_table([]), HIDDEN, config_yaml="", hyper_parameters={}, pictures={})
 
 
 def test_splits_get_a_directory_each(tmp_path: Path) -> None:
     rows = pd.concat([make_table(), make_table(split="train")])
-    written = write_tensorboard(
-        tmp_path / "tb", rows, HIDDEN, config_yaml="", hyper_parameters={}, figures={}, strips={}
-    )
+    written = write_tensorboard(tmp_path / "tb", rows, HIDDEN, config_yaml="", hyper_parameters={}, pictures={})
     assert sorted(path.name for path in written.iterdir()) == ["family-test", "family-train"]
-    assert (written / "family-train" / "learner.blind_retry").is_dir()
+    assert (written / "family-train" / "learner").is_dir()

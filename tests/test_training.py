@@ -134,7 +134,7 @@ def test_a_curve_that_was_cut_has_each_step_once_and_none_is_lost(tmp_path: Path
         with pytest.raises(InterruptedError):
             made.fit(Batches(), None, stop_at)
     events = EventAccumulator(str(tmp_path / "log")).Reload()
-    assert [event.step for event in events.Scalars("loss_total/train")] == [1, 2, 3, 4]
+    assert [event.step for event in events.Scalars("4_training/loss_total/train")] == [1, 2, 3, 4]
 
 
 def test_a_loss_that_is_not_finite_names_the_file_with_its_batch(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +12,19 @@ import numpy as np
 import pytest
 from strategies import make_task
 
-from wtl.analysis.video import FRAME_PIXELS, LEGEND_PIXELS, Clip, draw_sketch, side_by_side, write_video
+from wtl.analysis.video import FRAME_PIXELS, HEADER_PIXELS, LEGEND_PIXELS, Clip, draw_sketch, side_by_side, write_video
 from wtl.core.episode import Episode, Trajectory
 from wtl.core.task import FamilySpec, ObservationLayout
 
 
 def clips() -> list[Clip]:
     """Two clips of different lengths, every picture another one."""
-    return [
-        Clip("attempt 0", False, tuple(np.full((240, 240, 3), 20 * i, np.uint8) for i in range(4))),
-        Clip("attempt 1", True, tuple(np.full((240, 240, 3), 10 * i, np.uint8) for i in range(7))),
-    ]
+    return [clip("attempt 0", range(0, 80, 20)), clip("attempt 1", range(0, 70, 10), success=True)]
+
+
+def clip(title: str, greys: Iterable[int], success: bool = False) -> Clip:
+    frames = tuple(np.full((240, 240, 3), grey, np.uint8) for grey in greys)
+    return Clip(title, "reach-v3/test/0", success, frames, tuple(f"step {i}" for i in range(len(frames))))
 
 
 @pytest.mark.parametrize("ending", [".gif", ".mp4"])
@@ -45,12 +48,23 @@ def test_other_endings_are_refused(tmp_path: Path) -> None:
 
 
 def test_panels_hold_their_last_picture() -> None:
-    short = Clip("a", True, (np.zeros((240, 240, 3), np.uint8),))
-    long = Clip("b", False, tuple(np.full((240, 240, 3), i, np.uint8) for i in range(5)))
-    strip = side_by_side([short, long])
-    assert len(strip) == 5 + 6 and all(picture.shape == (266, 488, 3) for picture in strip)
-    np.testing.assert_array_equal(strip[0][26:240, 10:200], strip[-1][26:240, 10:200])
+    strip = side_by_side([clip("a", [0], success=True), clip("b", range(5))])
+    top = HEADER_PIXELS
+    assert len(strip) == 5 + 6 and all(picture.shape == (240 + top + 2, 488, 3) for picture in strip)
+    np.testing.assert_array_equal(strip[0][: top + 240, :244], strip[-1][: top + 240, :244])
     assert (strip[4][100, 400] == 4).all() and (strip[-1][100, 400] == 4).all()
+
+
+def test_the_header_of_a_panel_changes_with_the_step_and_never_leaves_the_panel() -> None:
+    long = replace(clip("demonstration of ANOTHER goal", range(3)), task="a-family-with-a-very-long-name/test/1234567")
+    first, second, *_ = (frame[:HEADER_PIXELS] for frame in side_by_side([long]))
+    assert (first[30:] != second[30:]).any() and (first[:30] == second[:30]).all()
+    assert (first < 128).any() and (first[:, -3:] == 255).all()
+
+
+def test_a_clip_needs_a_caption_for_each_frame() -> None:
+    with pytest.raises(ValueError, match="got 3 frames and 2 captions"):
+        replace(clip("a", range(3)), captions=("one", "two"))
 
 
 def test_a_sketch_in_three_dimensions_has_two_views_and_leaves_out_what_is_absent() -> None:

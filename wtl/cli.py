@@ -202,6 +202,22 @@ def verify(
 
 
 @app.command()
+def tensorboard(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, shown beside one another.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The first port to try.")] = 6006,
+) -> None:
+    """Start TensorBoard and print the address at which the improvement curves stand as measured, without smoothing."""
+    import signal
+
+    from wtl.app.board import tensorboard as started
+
+    with started(runs, port) as (address, _):
+        typer.echo(f"{address}\nCtrl-C stops it")
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+@app.command()
 def video(
     config: ConfigName,
     overrides: Overrides = None,
@@ -221,7 +237,7 @@ def video(
             pipeline.run(only="demonstrations")
         else:
             pipeline.plan.evaluation.require()
-        write_video(make_clips(pipeline.plan, entry, style), out)  # type: ignore[arg-type]
+        write_video(make_clips(pipeline.plan, console, entry, style), out)  # type: ignore[arg-type]
         console.print(f"wrote {out}")
 
 

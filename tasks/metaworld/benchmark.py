@@ -23,7 +23,7 @@ class BenchmarkConfig:
     seed: int
     """Meta-World's own seed for the official tasks."""
     goals_per_family: int
-    """Training tasks of a family; 50 is the benchmark, and the first 50 are Meta-World's own."""
+    """Training tasks of a family; 50 is the benchmark, and the first 50 are Meta-World's own; 0 draws none."""
     validation_goals_per_family: int
     """New tasks of the training families."""
     test_goals_per_family: int
@@ -63,7 +63,7 @@ def benchmark(train: Sequence[str], test: Sequence[str], config: BenchmarkConfig
     is_ml1 = list(train) == list(test)
 
     def tasks(names: Sequence[str], count: int, split: Split, seed: int | None) -> tuple[Task, ...]:
-        official = {} if seed is None else official_rand_vecs(names, seed)
+        official = {} if seed is None or not count else official_rand_vecs(names, seed)
         found = [families[name].tasks_from(official.get(name, []), count, config.seed, split) for name in names]
         return tuple(task for of_family in found for task in of_family)
 

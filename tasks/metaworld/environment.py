@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import mujoco
@@ -22,13 +22,15 @@ from metaworld.types import Task as OfficialTask
 
 from wtl.core.task import Task
 
+if TYPE_CHECKING:
+    from wtl.tasks.metaworld.camera import TableCamera
+
 VISIBLE = 18
 """How many of the 39 numbers of an observation a learner gets; they come first."""
 _ROUNDING = 1e-6
 """Metres by which parameters may be out of range, because somebody kept them as float32."""
 _MOST_OFFERS = 8
 """A reset asks for its parameters twice, and again for as long as it refuses them."""
-_CAMERA = {"render_mode": "rgb_array", "camera_name": "corner2", "width": 240, "height": 240}
 
 
 @functools.cache
@@ -59,10 +61,11 @@ class MetaWorldEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
     """An environment is one simulated robot arm, which is reset with a `Task` of its family."""
 
     def __init__(self, name: str, reward_version: str, fast: bool, render: bool) -> None:
-        extra = _CAMERA if render else {}
         self.name = name
-        self.sawyer = make_sawyer(name, reward_function_version=reward_version, **extra)
-        if fast and not render:
+        self.sawyer = make_sawyer(name, reward_function_version=reward_version)
+        self._can_render = render
+        self._camera: TableCamera | None = None
+        if fast:
             # Here and not above: fast stepping relies on private parts of libraries whose versions it checks.
             from wtl.tasks.metaworld.fast import accelerate
 
@@ -127,9 +130,22 @@ class MetaWorldEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.full_observation[:VISIBLE].copy(), float(reward), False, bool(truncated), info
 
     def render(self) -> Any:
-        """Return a picture, (240, 240, 3) uint8. Camera corner2 hangs upside down, so it is turned here."""
-        return np.ascontiguousarray(self.sawyer.render()[::-1, ::-1])
+        """Return a picture, (240, 240, 3) uint8, with the goal marked.
+
+        Raises:
+            ValueError: the environment was made without `render`.
+        """
+        if not self._can_render:
+            raise ValueError(f"this environment of {self.name} takes no pictures; make it with render=True")
+        if self._camera is None:
+            from wtl.tasks.metaworld.camera import TableCamera  # it needs OpenGL
+
+            self._camera = TableCamera(self.sawyer.model, self.sawyer.data)
+        return self._camera.picture(self.sawyer._target_pos)
 
     def close(self) -> None:
         """This frees the simulator."""
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
         self.sawyer.close()

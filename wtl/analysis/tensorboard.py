@@ -1,9 +1,13 @@
-"""An evaluation in TensorBoard: improvement curves, intervals, families, hyper-parameters, pictures.
+"""An evaluation in TensorBoard: improvement curves, controls, families, intervals, hyper-parameters, pictures.
 
-There is one TensorBoard run per method and control, below `curves`, named as in every table
-(`method`, `method.control`); the step of every scalar is the attempt number. The whole of `curves` is
-written anew beside the old one and swapped in, so that writing again duplicates nothing, and the
-training curves in the same directory stay untouched.
+There is one TensorBoard run per method, below `curves`; its controls are tags of it, because TensorBoard has seven
+colours and runs beyond them share one. The step of every scalar is the attempt number. Tags begin with a number, so
+that TensorBoard, which sorts them, shows them in the order in which people look. The whole of `curves` is written anew
+beside the old one and swapped in, so that writing again duplicates nothing, and the training curves in the same
+directory stay untouched.
+
+There is no curve of returns: episodes end soon after a success, so the return of a policy that gets better falls; the
+reward per step does not.
 
 Traps, each read in the source of torch 2.15 and TensorBoard 2.21: a margin chart takes its tags in
 the order value, low, high (absolute values, all three at the same steps of one run); `add_hparams`
@@ -22,7 +26,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from wtl.analysis.comparisons import against_others, gains
-from wtl.analysis.episodes import by_setting, curve_name, curves, groups, main_method, main_rows, success_rates
+from wtl.analysis.episodes import POOLED, by_setting, curves, groups, main_method, main_rows, success_rates
 from wtl.analysis.report import report_tables
 from wtl.analysis.runs import RunResults
 from wtl.analysis.tables import to_markdown
@@ -31,7 +35,10 @@ from wtl.core.files import naming, scratch_folder
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-_NAMES = {"all": "improvement"} | {g: f"improvement/{g}" for g in ("hidden_goal", "visible_goal")}
+IMPROVEMENT, CONTROLS, FAMILIES, INTERVALS, FINAL = (
+    "1_improvement", "2_controls", "3_families", "5_intervals", "6_final",
+)  # fmt: skip
+"""The groups of tags, in the order in which they are shown; `wtl.stages.training` writes `4_training`."""
 
 Value = str | int | float | bool
 
@@ -39,18 +46,19 @@ LAYOUT = {
     "improvement": {
         "success by attempt, 95 % Wilson interval": [
             "Margin",
-            ["improvement/success", "interval/success/low", "interval/success/high"],
+            [f"{IMPROVEMENT}/success", f"{INTERVALS}/success/low", f"{INTERVALS}/success/high"],
         ],
         "gain over attempt 0, same entries, 95 % bootstrap interval": [
             "Margin",
-            ["paired/gain/value", "paired/gain/low", "paired/gain/high"],
+            [f"{INTERVALS}/gain/{end}" for end in ("value", "low", "high")],
         ],
         "main method minus this one, same entries, 95 % bootstrap interval": [
             "Margin",
-            ["paired/main_minus_this/value", "paired/main_minus_this/low", "paired/main_minus_this/high"],
+            [f"{INTERVALS}/main_minus_this/{end}" for end in ("value", "low", "high")],
         ],
     },
-    "families": {"success by family and attempt": ["Multiline", ["families/.*/success"]]},
+    "controls": {"success by control": ["Multiline", [f"{CONTROLS}/.*"]]},
+    "families": {"success by family and attempt": ["Multiline", [f"{FAMILIES}/.*"]]},
 }
 """The custom scalars page. Multiline tags are regular expressions, margin tags are not."""
 
@@ -62,15 +70,14 @@ def write_tensorboard(
     *,
     config_yaml: str,
     hyper_parameters: Mapping[str, Value],
-    figures: Mapping[str, Path],
-    strips: Mapping[str, Path],
+    pictures: Mapping[str, Path],
 ) -> Path:
     """Write `log_dir/curves` in place of an older one, and returns it.
 
-    `rows` is the table of `wtl.analysis.episodes`; `figures` and `strips` are PNG or (animated) GIF
-    files by the name to show. Several regimes or splits get a directory each below `curves`. Raises
-    ValueError if there are no rows or a picture is neither PNG nor GIF, FileNotFoundError if it is
-    missing; the older curves are then still there.
+    `rows` is the table of `wtl.analysis.episodes`; `pictures` are PNG or (animated) GIF files by the name to show,
+    and stand beside the improvement curve. Several regimes or splits get a directory each below `curves`. Raises
+    ValueError if there are no rows or a picture is neither PNG nor GIF, FileNotFoundError if it is missing; the older
+    curves are then still there.
     """
     if rows.empty:
         raise ValueError("there is nothing to write to TensorBoard: no rows")
@@ -84,9 +91,8 @@ def write_tensorboard(
             _write_curves(directory, members, hidden_goal_families)
             with _writer(directory / main_method(members)) as writer:
                 _write_texts(writer, RunResults(members, hidden_goal_families), config_yaml)
-                for kind, pictures in (("figures", figures), ("strips", strips)):
-                    for name, path in pictures.items():
-                        _add_picture(writer, f"{kind}/{name}", path)
+                for name, path in pictures.items():
+                    _add_picture(writer, f"{IMPROVEMENT}/{name}", path)
                 writer.flush()
                 _write_hyper_parameters(writer, members, hyper_parameters)
         with naming(target):
@@ -106,33 +112,45 @@ def _writer(directory: Path) -> SummaryWriter:
 def _write_curves(directory: Path, rows: pd.DataFrame, hidden_goal_families: frozenset[str]) -> None:
     gained, compared = gains(rows), against_others(rows)
     for key, curve in curves(rows).items():
-        with _writer(directory / curve_name(key)) as writer:
-            for group, members in groups(curve, hidden_goal_families).items():
-                _write_group(writer, group, members)
-            gains_here = [comparison for comparison in gained if comparison.after == key]
+        method, control = key
+        with _writer(directory / method) as writer:
+            if control:
+                _write_rates(writer, f"{CONTROLS}/{control}", curve, f"{INTERVALS}/{control}")
+            else:
+                _write_method(writer, curve, hidden_goal_families)
+            about = f"{control}/" if control else ""
+            gains_here = [] if control else [comparison for comparison in gained if comparison.after == key]
             if gains_here:
-                _write_margin(writer, "paired/gain", 0, 0.0, 0.0, 0.0)  # no gain yet: where the margin opens
+                _write_margin(writer, f"{INTERVALS}/gain", 0, 0.0, 0.0, 0.0)  # no gain yet: where the margin opens
             for name, comparisons in (
-                ("paired/gain", gains_here),
-                ("paired/main_minus_this", [comparison for comparison in compared if comparison.before == key]),
+                ("gain", gains_here),
+                (f"{about}main_minus_this", [comparison for comparison in compared if comparison.before == key]),
             ):
                 for c in comparisons:
-                    _write_margin(writer, name, c.after_attempt, c.result.difference, c.result.low, c.result.high)
+                    result = c.result
+                    _write_margin(
+                        writer, f"{INTERVALS}/{name}", c.after_attempt, result.difference, result.low, result.high
+                    )
 
 
-def _write_group(writer: SummaryWriter, group: str, rows: pd.DataFrame) -> None:
-    """Write success, return and reward per step of a group of one curve; the interval where it is `all`."""
-    name = _NAMES.get(group, f"families/{group}")
+def _write_method(writer: SummaryWriter, rows: pd.DataFrame, hidden_goal_families: frozenset[str]) -> None:
+    _write_rates(writer, f"{IMPROVEMENT}/success", rows, f"{INTERVALS}/success")
     sums = rows.groupby("attempt").agg(total=("return", "sum"), steps=("steps", "sum"))
-    for point in success_rates(rows).set_index("attempt").join(sums).itertuples():
-        attempt, total = point.Index, point.total
-        writer.add_scalar(f"{name}/success", point.successes / point.n, attempt)
-        writer.add_scalar(f"{name}/return", total / point.n, attempt)
-        # Episodes end soon after a success, so the return alone falls as a policy gets better.
-        writer.add_scalar(f"{name}/reward_per_step", total / point.steps, attempt)
-        if group == "all":
-            writer.add_scalar("interval/success/low", point.low, attempt)
-            writer.add_scalar("interval/success/high", point.high, attempt)
+    for attempt, reward in (sums["total"] / sums["steps"]).items():
+        writer.add_scalar(f"{IMPROVEMENT}/reward_per_step", reward, attempt)
+    for group, members in groups(rows, hidden_goal_families).items():
+        if group != "all":
+            tag = f"{IMPROVEMENT}/success_{group}" if group in POOLED else f"{FAMILIES}/{group}"
+            _write_rates(writer, tag, members)
+
+
+def _write_rates(writer: SummaryWriter, tag: str, rows: pd.DataFrame, interval: str = "") -> None:
+    """Write success by attempt, and its 95 % Wilson interval where `interval` names a tag for it."""
+    for point in success_rates(rows).itertuples():
+        writer.add_scalar(tag, point.successes / point.n, point.attempt)
+        if interval:
+            writer.add_scalar(f"{interval}/low", point.low, point.attempt)
+            writer.add_scalar(f"{interval}/high", point.high, point.attempt)
 
 
 def _write_margin(writer: SummaryWriter, name: str, attempt: int, value: float, low: float, high: float) -> None:
@@ -152,9 +170,9 @@ def _write_hyper_parameters(writer: SummaryWriter, rows: pd.DataFrame, hyper_par
     """Write them with the final numbers; `run_name="."` keeps them in the run of the main method."""
     main = main_rows(rows)
     rates = main.groupby("attempt")["success"].mean()
-    metrics = {f"final/success_attempt_{attempt}": rate for attempt, rate in rates.items()}
+    metrics = {f"{FINAL}/success_attempt_{attempt}": rate for attempt, rate in rates.items()}
     for comparison in gains(main):
-        metrics[f"final/gain_attempt_{comparison.after_attempt}"] = comparison.result.difference
+        metrics[f"{FINAL}/gain_attempt_{comparison.after_attempt}"] = comparison.result.difference
     shown = {name: str(value).lower() if isinstance(value, bool) else value for name, value in hyper_parameters.items()}
     writer.add_hparams(shown, metrics, run_name=".")
 

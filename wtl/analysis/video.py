@@ -6,6 +6,7 @@ sketch is drawn here from the recorded positions. Trap: MP4 wants an even number
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -25,6 +26,8 @@ Colour = tuple[int, int, int]
 
 FRAME_PIXELS = 240
 """Width and height of every frame."""
+HEADER_PIXELS = 48
+"""Height of the three lines above a frame: what it is, the task, the step."""
 LEGEND_PIXELS = 18
 """Height of the legend at the bottom of a sketch."""
 _BLACK, _WHITE, _GREEN, _ORANGE, _BLUE = (20, 20, 20), (255, 255, 255), (0, 158, 115), (213, 94, 0), (86, 180, 233)
@@ -35,10 +38,22 @@ class Clip:
     """One episode as pictures."""
 
     title: str
+    """What is seen, for instance `attempt 0`."""
+    task: str
+    """The task's name, which begins with its family's."""
     success: bool
     """True if the success flag was up at any step."""
     frames: tuple[np.ndarray, ...]
     """Each (FRAME_PIXELS, FRAME_PIXELS, 3) uint8."""
+    captions: tuple[str, ...]
+    """A line for each frame."""
+
+    def __post_init__(self) -> None:
+        if not self.frames or len(self.frames) != len(self.captions):
+            raise ValueError(
+                f"a clip needs a caption for each frame and at least one, got {len(self.frames)} frames and "
+                f"{len(self.captions)} captions"
+            )
 
 
 def draw_sketch(spec: FamilySpec, episode: Episode, step: int) -> np.ndarray:
@@ -52,7 +67,7 @@ def draw_sketch(spec: FamilySpec, episode: Episode, step: int) -> np.ndarray:
     if not layout.points:
         image = Image.new("RGB", (FRAME_PIXELS, FRAME_PIXELS), _WHITE)
         text = "observations without positions"
-        ImageDraw.Draw(image).text((4, 2), text, fill=_BLACK, font=ImageFont.load_default(10))
+        ImageDraw.Draw(image).text((4, 2), text, fill=_BLACK, font=_font(10))
         return np.asarray(image)
     is_place = len(episode.goal) == layout.dimensions and bool(np.isfinite(episode.goal).all())
     goals = [(episode.goal, 7, _GREEN)] if is_place else []
@@ -72,7 +87,7 @@ def draw_sketch(spec: FamilySpec, episode: Episode, step: int) -> np.ndarray:
     draw = ImageDraw.Draw(image)
     for number, (view, axes) in enumerate(views.items()):
         pixels = points[:, axes] * (FRAME_PIXELS / 2, -height / 2) + (FRAME_PIXELS / 2, height * (number + 0.5))
-        draw.text((4, height * number + 2), view, fill=_BLACK, font=ImageFont.load_default(10))
+        draw.text((4, height * number + 2), view, fill=_BLACK, font=_font(10))
         if step:
             draw.line(pixels[len(dots) :].ravel().tolist(), fill=_BLACK, width=1)
         for pixel, (_, size, colour) in zip(pixels, dots, strict=False):  # the other pixels are the path
@@ -91,7 +106,7 @@ def _draw_dot(draw: ImageDraw.ImageDraw, centre: Sequence[float] | np.ndarray, r
 
 def _draw_legend(draw: ImageDraw.ImageDraw, colours: Mapping[str, Sequence[Colour]]) -> None:
     """Draw the dots of each name that has any, then the name, from left to right along the bottom."""
-    font = ImageFont.load_default(10)
+    font = _font(10)
     x, y = 8.0, FRAME_PIXELS - LEGEND_PIXELS / 2
     for name in (name for name in colours if colours[name]):
         for colour in colours[name]:
@@ -113,15 +128,30 @@ def side_by_side(clips: Sequence[Clip]) -> list[np.ndarray]:
 
 def _panel(clip: Clip, number: int) -> np.ndarray:
     """Return a frame of a clip, or its last one, below its title; the colour tells how it ended."""
-    over = number >= len(clip.frames) - 1
+    number = min(number, len(clip.frames) - 1)
     title, colour = clip.title, _BLACK
-    if over:
-        title += "  success" if clip.success else "  failure"
+    if number == len(clip.frames) - 1:
+        title += ": success" if clip.success else ": failure"
         colour = _GREEN if clip.success else _ORANGE
-    image = Image.new("RGB", (FRAME_PIXELS + 4, FRAME_PIXELS + 26), _WHITE)
-    image.paste(Image.fromarray(clip.frames[min(number, len(clip.frames) - 1)]), (2, 24))
-    ImageDraw.Draw(image).text((6, 3), title, fill=colour, font=ImageFont.load_default(15))
+    image = Image.new("RGB", (FRAME_PIXELS + 4, FRAME_PIXELS + HEADER_PIXELS + 2), _WHITE)
+    image.paste(Image.fromarray(clip.frames[number]), (2, HEADER_PIXELS))
+    draw = ImageDraw.Draw(image)
+    lines = ((title, colour, 14), (clip.task, _BLACK, 11), (clip.captions[number], _BLACK, 11))
+    for y, (text, ink, size) in zip((1, 19, 33), lines, strict=True):
+        draw.text((5, y), text, fill=ink, font=_fitting(draw, text, size))
     return np.asarray(image)
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of this size, or a smaller one with which the text is no wider than a frame."""
+    while size > 6 and draw.textlength(text, font=_font(size)) > FRAME_PIXELS - 6:
+        size -= 1
+    return _font(size)
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)  # it takes milliseconds, and there are hundreds of frames
 
 
 def check_ending(path: Path) -> None:

@@ -32,6 +32,8 @@ PRETRAINED = PACKAGE / "pretrained"
 
 Goals = Annotated[int, Between(2, 100_000)]
 """Tasks of a family: a demonstration is never of the identical task, so one task alone has none."""
+GoalsOrNone = Annotated[int, Between(0, 100_000)]
+"""The same where none may be asked for."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,11 @@ class TasksConfig(Bounded):
     """Test families of a custom split."""
     seed: Seed = 1
     """Meta-World's own seed for the official tasks."""
-    goals_per_family: Goals = 50
-    """Training goals; 50 is the benchmark, more departs from it and is recorded in every result."""
-    validation_goals_per_family: Goals = 10
-    """New goals of the training families, to watch training and to choose by; never the test goals."""
+    goals_per_family: GoalsOrNone = 50
+    """Training goals; 50 is the benchmark, more departs from it and is recorded in every result. 0 draws none: enough
+    where nothing is trained, and Meta-World's 45 training families take ten seconds to draw."""
+    validation_goals_per_family: GoalsOrNone = 10
+    """New goals of the training families, to watch training and to choose by; never the test goals. 0 draws none."""
     test_goals_per_family: Goals = 50
     """Test goals, at most 50 on Meta-World."""
     goals_per_start: Annotated[int, Between(1, 100_000)] = 1
@@ -71,6 +74,12 @@ class TasksConfig(Bounded):
     """Meta-World's reward functions; published scores differ by tens of points between the two."""
     options: dict[str, Any] = field(default_factory=dict)
     """Settings of a benchmark of one's own, handed to its function as they are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("goals_per_family", "validation_goals_per_family"):
+            if getattr(self, name) == 1:  # a demonstration is never of the identical task
+                raise ValueError(f"tasks.{name} must be 0 or at least 2, got 1")
 
 
 @dataclass(frozen=True)

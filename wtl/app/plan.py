@@ -74,11 +74,24 @@ class Plan:
         """All tasks of the run."""
         settings = to_plain(self.config.tasks)
         made = tasks.make_distribution(settings.pop("benchmark"), **settings)
+        self._check_splits(made)
         if self.config.regime == "goal":  # a family without another start must show before anything is written
             shown = [task for split in self.config.demonstrations.splits for task in made.split(split)]
             for task in {task.family: task for task in shown}.values():
                 made.families[task.family].with_other_start(task, 0)
         return made
+
+    def _check_splits(self, made: TaskDistribution) -> None:
+        """Raise ValueError if a split that is shown, trained on or evaluated has no tasks."""
+        needed = dict.fromkeys([*self.config.demonstrations.splits, self.config.evaluation.split])
+        if any(method.phases for method in (self.main, *self.others)):
+            needed["train"] = None
+        empty = [split for split in needed if not made.split(split)]
+        if empty:
+            counts = {"train": "", "validation": "validation_", "test": "test_"}
+            raise ValueError(
+                f"there are no {empty[0]} tasks, and this run needs them; set tasks.{counts[empty[0]]}goals_per_family"
+            )
 
     @functools.cached_property
     def main(self) -> MethodPlan:

@@ -16,12 +16,13 @@ from wtl.analysis.tensorboard import write_tensorboard
 from wtl.analysis.video import Clip, Style, write_video
 from wtl.app.config import to_yaml
 from wtl.app.plan import Plan
+from wtl.app.progress import progress_of
 from wtl.core.files import write_atomically
 from wtl.stages.film import Film
 
 
-def make_clips(plan: Plan, entry: int = 0, style: Style = "auto") -> list[Clip]:
-    """Return the demonstration and all attempts of one entry of the evaluation, as pictures.
+def make_clips(plan: Plan, console: Console, entry: int = 0, style: Style = "auto") -> list[Clip]:
+    """Return the demonstration and all attempts of one entry of the evaluation, as pictures, with a bar meanwhile.
 
     Raises:
         ValueError: there is no such entry.
@@ -33,7 +34,8 @@ def make_clips(plan: Plan, entry: int = 0, style: Style = "auto") -> list[Clip]:
     family = plan.distribution.families[entries[entry].task.family]
     player = plan.make_player(plan.main)(family.spec)
     attempts = c.evaluation.attempts if plan.main.spec.reads.trials else 0
-    return Film(family, entries[entry], c.protocol, style).record(player, attempts)
+    with progress_of(f"video of entry {entry}", console) as progress:
+        return Film(family, entries[entry], c.protocol, style).record(player, attempts, progress)
 
 
 def present(plan: Plan, console: Console) -> None:
@@ -48,22 +50,22 @@ def present(plan: Plan, console: Console) -> None:
     made = (plan.evaluation.directory / "manifest.json").stat().st_mtime
     movie = strip.with_suffix(".mp4")
     if any(not path.is_file() or path.stat().st_mtime < made for path in (strip, movie)):
-        clips = make_clips(plan, _telling_entry(plan, results.rows), c.video)
-        write_video(clips, strip)
-        write_video(clips, movie)
+        clips = make_clips(plan, console, _telling_entry(plan, results.rows), c.video)
+        with console.status("writing the video"):
+            write_video(clips, strip)
+            write_video(clips, movie)
     write_tensorboard(
         plan.root / "tensorboard",
         results.rows,
         results.hidden_goal_families,
         config_yaml=to_yaml(c),
         hyper_parameters=_hyper_parameters(plan),
-        figures={"improvement": figure},
-        strips={"demonstration, trial, retrials": strip},
+        pictures={"success_figure": figure, "film": strip},
     )
     print_tables(report_tables({plan.root.name: results}))
     console.print(
         f"figure {figure}, video {movie}, episodes {plan.evaluation.directory}/episodes.csv\n"
-        f"improvement curves: tensorboard --logdir {plan.root / 'tensorboard'}"
+        f"improvement curves: wtl tensorboard {plan.root}"
     )
 
 

@@ -19,7 +19,9 @@ from typing import Any
 from wtl.core.files import sha256_of
 from wtl.core.records import MANIFEST, SETTINGS, check_files, read_manifest
 
-_PACKAGES = ("torch", "learn2learn", "metaworld", "mujoco", "gymnasium", "numpy", "tensorboard")
+_COMMIT = Path(__file__).parents[1] / "commit.txt"
+"""What a wheel says of the commit that it was built from, see `hatch_build.py`."""
+_PACKAGES = ("torch", "learn2learn", "metaworld", "mujoco", "gymnasium", "numpy", "omegaconf", "tensorboard")
 
 
 def fingerprint(content: Any) -> str:
@@ -28,29 +30,40 @@ def fingerprint(content: Any) -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """Git commit, versions and machine, for the record."""
-
-    def git(*arguments: str) -> str:
-        try:
-            here = Path(__file__).parent
-            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=5)
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        return done.stdout.strip() if done.returncode == 0 else ""
-
+    """Version, git commit, versions of other packages and machine, for the record."""
     versions = {}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    commit, changed = _commit()
     return {
-        "commit": git("rev-parse", "HEAD") or "unknown",
-        "uncommitted_changes": bool(git("status", "--porcelain")),
+        "version": importlib.metadata.version("wtl"),
+        "commit": commit,
+        "uncommitted_changes": changed,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "packages": versions,
     }
+
+
+def _commit() -> tuple[str, bool]:
+    """Return the commit of this code, or `unknown`, and whether it was changed since."""
+    root = Path(__file__).parents[2]
+    if _COMMIT.is_file():
+        commit = _COMMIT.read_text().strip()
+        return commit.removesuffix("+"), commit.endswith("+")
+    if not (root / ".git").exists():  # an installed copy: a repository around it would be somebody else's
+        return "unknown", False
+    try:
+        commit, changed = (
+            subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=5, check=True).stdout
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown", False
+    return commit.strip(), bool(changed.strip())
 
 
 class Stage:

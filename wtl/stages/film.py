@@ -1,7 +1,8 @@
 """An entry of an evaluation, played once more and filmed: the demonstration and every attempt.
 
 It plays through the one environment loop; the camera is the loop's observer. Meta-World replays exactly, so what is
-seen is what was evaluated. The simulator's camera needs EGL or OSMesa; without them a sketch is drawn.
+seen is what was evaluated. The simulator's camera needs EGL or OSMesa; without them a sketch is drawn. Trap: a
+demonstration of somebody else's need not replay at all, and then its record is sketched.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from wtl.play.noise import Expert
 from wtl.play.policy import Attempt, Player, Policy, Session, StepBatch
 from wtl.play.protocol import ProtocolConfig
 from wtl.play.rollout import RolloutSettings, play
+from wtl.stages.units import Progress
 
 EVERY_STEPS = 3
 """Steps between two frames at least."""
 MOST_FRAMES = 60
-"""Frames of one episode at most; long episodes are shown faster."""
+"""Frames of one episode at most, beside its last one; long episodes are shown faster."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,50 @@ class Replay:
 
 
 class _Camera:
-    """Takes pictures of one environment, as an observer of the environment loop."""
+    """Takes pictures of one environment, as an observer of the environment loop.
+
+    How long the episode is, nobody knows before, and a picture costs more than a step: whenever there are too many,
+    every other one is dropped and pictures are taken half as often from then on.
+    """
 
     def __init__(self) -> None:
-        self.frames: list[np.ndarray] = []
+        self._every_steps, self._step = EVERY_STEPS, 0
+        self._environment: gymnasium.Env[Any, Any] | None = None
+        self.frames: dict[int, np.ndarray] = {}
 
     def __call__(self, row: int, step: int, environment: gymnasium.Env[Any, Any]) -> None:
-        if step % EVERY_STEPS == 0:
-            image = Image.fromarray(np.asarray(environment.render()))
-            self.frames.append(np.asarray(image.resize((FRAME_PIXELS, FRAME_PIXELS), Image.Resampling.BILINEAR)))
+        self._step, self._environment = step, environment
+        if step % self._every_steps == 0:
+            self._take()
+        if len(self.frames) > MOST_FRAMES:
+            self._every_steps *= 2
+            self.frames = {step: frame for step, frame in self.frames.items() if step % self._every_steps == 0}
+
+    def finish(self) -> dict[int, np.ndarray]:
+        """Return the frames by step, with one of how the episode ended."""
+        if self._step not in self.frames:
+            self._take()
+        return self.frames
+
+    def _take(self) -> None:
+        assert self._environment is not None
+        image = Image.fromarray(np.asarray(self._environment.render()))
+        if image.size != (FRAME_PIXELS, FRAME_PIXELS):
+            image = image.resize((FRAME_PIXELS, FRAME_PIXELS), Image.Resampling.BILINEAR)
+        self.frames[self._step] = np.asarray(image)
+
+
+def _sketched(family: TaskFamily, episode: Episode) -> dict[int, np.ndarray]:
+    """Return a sketch of every step of which the camera would have taken a picture."""
+    length, every_steps = len(episode.trajectory), EVERY_STEPS
+    while length // every_steps + 1 > MOST_FRAMES:
+        every_steps *= 2
+    steps = sorted({*range(0, length + 1, every_steps), length})
+    return {step: draw_sketch(family.spec, episode, step) for step in steps}
+
+
+def _silent(done: int, total: int, note: str = "") -> None:
+    """See `Progress`."""
 
 
 @dataclass(frozen=True)
@@ -68,61 +105,65 @@ class Film:
     style: Style = "auto"
     """The simulator's camera, a sketch, or the camera if it works here."""
 
-    def record(self, player: Player, attempts: int) -> list[Clip]:
+    def record(self, player: Player, attempts: int, progress: Progress = _silent) -> list[Clip]:
         """Return a clip of the demonstration, if there is one, and of attempts 0 .. `attempts`.
 
         Raises:
             ValueError: style `camera` on a machine without EGL and OSMesa.
         """
+        shown, contexts = self.session.demonstrations[:1], [self.session.context]
+        clips: list[Clip] = []
         stage = None if self.style == "sketch" else open_camera(self.family, required=self.style == "camera")
-        clips = [self._demonstration(stage, episode) for episode in self.session.demonstrations[:1]]
-        contexts = [self.session.context]
-        settings = self.protocol.rollout()
-        for number in range(attempts + 1):
-            seed = seed_for(self.session.seed, "attempt", number, "")
-            [session] = self.protocol.sessions(self.family, [self.session], number)
-            clip, episodes = self._play(stage, session, contexts, player, seed, number, settings)
-            clips.append(clip)
-            contexts = extended(contexts, episodes)
-        if stage is not None:
-            stage.close()
+        try:
+            for demonstration in shown:
+                clips.append(self._demonstration(stage, demonstration))
+                progress(1, len(shown) + attempts + 1, "demonstration")
+            for number in range(attempts + 1):
+                seed = seed_for(self.session.seed, "attempt", number, "")
+                [session] = self.protocol.sessions(self.family, [self.session], number)
+                environment = stage or worker_pool().take(self.family, 1)[0]
+                attempt = Attempt(self.family, [environment], [session], contexts, [seed], number)
+                frames, episode = self._play(stage, attempt, player, self.protocol.rollout())
+                clips.append(_clip(f"attempt {number}", episode, frames))
+                contexts = extended(contexts, [episode])
+                progress(len(shown) + number + 1, len(shown) + attempts + 1, f"attempt {number}")
+        finally:
+            if stage is not None:
+                stage.close()
         return clips
 
     def _demonstration(self, stage: gymnasium.Env[Any, Any] | None, episode: Episode) -> Clip:
-        if stage is None or episode.source != Expert.source or not episode.task.parameters:
-            # Somebody's own demonstration is drawn as it was recorded; her actions need not fit our simulator.
-            return Clip("demonstration", episode.trajectory.success, self._sketches(episode))
+        same = episode.task.goal_name == self.session.task.goal_name
+        title = "demonstration, same goal" if same else "demonstration of ANOTHER goal"
+        # Somebody's own demonstration is drawn as it was recorded: her actions need not fit our simulator.
+        replays = stage is not None and episode.source == Expert.source and episode.task.parameters
+        frames = self._replayed(stage, episode) if stage is not None and replays else None
+        return _clip(title, episode, frames or _sketched(self.family, episode))
+
+    def _replayed(self, stage: gymnasium.Env[Any, Any], episode: Episode) -> dict[int, np.ndarray] | None:
+        """Return the frames of an episode, or None where its actions here do not lead where they led."""
         session = Session(episode.task, Context(), (), episode.seed)
+        attempt = Attempt(self.family, [stage], [session], [Context()], [episode.seed], 0)
         settings = RolloutSettings(len(episode.trajectory), None)
-        clip, _ = self._play(stage, session, [Context()], Replay(episode), episode.seed, 0, settings)
-        return Clip("demonstration", episode.trajectory.success, clip.frames)
+        try:
+            frames, again = self._play(stage, attempt, Replay(episode), settings)
+        except ValueError:  # the task is not one of this family's
+            return None
+        paths = again.trajectory.observations, episode.trajectory.observations
+        return frames if paths[0].shape == paths[1].shape and np.allclose(*paths, atol=1e-3) else None
 
     def _play(
-        self,
-        stage: gymnasium.Env[Any, Any] | None,
-        session: Session,
-        contexts: list[Context],
-        player: Player,
-        seed: int,
-        number: int,
-        settings: RolloutSettings,
-    ) -> tuple[Clip, list[Episode]]:
-        environments = [stage] if stage is not None else worker_pool().take(self.family, 1)
+        self, stage: gymnasium.Env[Any, Any] | None, attempt: Attempt, player: Player, settings: RolloutSettings
+    ) -> tuple[dict[int, np.ndarray], Episode]:
         camera = _Camera()
-        attempt = Attempt(self.family, environments, [session], contexts, [seed], number)
-        episodes = play(attempt, player, settings, camera if stage is not None else None)
-        trajectory = episodes[0].trajectory
-        frames = self._sketches(episodes[0]) if stage is None else _thinned(camera.frames)
-        return Clip(f"attempt {number}", trajectory.success, frames), episodes
-
-    def _sketches(self, episode: Episode) -> tuple[np.ndarray, ...]:
-        steps = range(0, len(episode.trajectory) + 1, EVERY_STEPS)
-        return _thinned([draw_sketch(self.family.spec, episode, step) for step in steps])
+        [episode] = play(attempt, player, settings, camera if stage is not None else None)
+        return camera.finish() if stage is not None else _sketched(self.family, episode), episode
 
 
-def _thinned(frames: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Return at most `MOST_FRAMES` of them, evenly."""
-    return tuple(frames[:: max(1, -(-len(frames) // MOST_FRAMES))])
+def _clip(title: str, episode: Episode, frames: dict[int, np.ndarray]) -> Clip:
+    so_far = np.concatenate([[0.0], episode.trajectory.rewards.cumsum(dtype=np.float64)])
+    captions = tuple(f"step {step}, reward so far {so_far[step]:.1f}" for step in frames)
+    return Clip(title, episode.task.name, episode.trajectory.success, tuple(frames.values()), captions)
 
 
 def open_camera(family: TaskFamily, required: bool) -> gymnasium.Env[Any, Any] | None:

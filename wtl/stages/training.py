@@ -290,9 +290,9 @@ class Training:
         values = {name: loss.item() for name, loss in losses.named().items()}
         if writer:
             for name, value in values.items():
-                writer.add_scalar(f"loss_{name}/{part}", value, self.step)
+                writer.add_scalar(f"4_training/loss_{name}/{part}", value, self.step)
             if part == "train":
-                writer.add_scalar("learning_rate", self.schedule.get_last_lr()[0], self.step)
+                writer.add_scalar("4_training/learning_rate", self.schedule.get_last_lr()[0], self.step)
         self.history.append({"step": self.step, "validation": float(part == "validation"), **values})
 
     def _write_history(self) -> None:
