@@ -18,6 +18,7 @@ from wtl.core.files import sha256_of
 from wtl.core.task import TaskDistribution
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import EpisodeStore
+from wtl.methods.checkpoint import load_networks, read_checkpoint
 from wtl.methods.registry import PlayerRecipe, find_method
 from wtl.methods.spec import MethodSpec, Phase
 from wtl.stages.evaluate import Contestant, EvaluationStage
@@ -119,6 +120,10 @@ class Plan:
             "trials": to_plain(c.trials),
             "player": dict(phase.collection.player.settings) if phase.collection.player else method.spec.name,
         }
+        if phase.collection.tasks is not None:
+            settings["tasks"] = phase.collection.tasks
+        if phase.collection.other_starts:
+            settings["other_starts"] = True
         inputs = [self.training(method, before[-1])] if before else [self.demonstrations]
         return Stage(self.root / method.spec.name / phase.collection.name, settings, inputs)
 
@@ -137,7 +142,8 @@ class Plan:
 
     def stores(self, method: MethodPlan, phase: Phase) -> list[Stage]:
         """Return the stages whose episodes a phase reads."""
-        collections = [self.collection(method, p) for p in (*method.before(phase), phase) if p.collection]
+        same = [p for p in (*method.before(phase), phase) if p.part == phase.part or p.part == phase.start_from]
+        collections = [self.collection(method, p) for p in same if p.collection]
         if phase.borrows_trials:
             lent = [p for p in self.main.phases if p.collection and p.collection.labelled]
             collections += [self.collection(self.main, p) for p in lent[:1]]
@@ -162,7 +168,10 @@ class Plan:
         first = phase.collection.player
         if first is None:
             return self.make_player(method, method.before(phase))
-        return Made(first.make(method.config, self.distribution, EpisodeStore(self.demonstrations.directory)))
+        before = self.checkpoint(method, method.before(phase))
+        networks = load_networks(read_checkpoint(before, method.spec), method.spec) if before else {}
+        shown = EpisodeStore(self.demonstrations.directory)
+        return Made(first.make(method.config, self.distribution, shown, networks))
 
     @functools.cached_property
     def evaluation(self) -> Stage:

@@ -20,8 +20,8 @@ from wtl.methods.spec import MethodSpec
 from wtl.play.policy import Player
 
 METHODS: tuple[MethodSpec, ...] = (
-    imitation.SPEC, transfer.SPEC, transfer.TOLD, transfer.BLIND, cloning.SPEC, mil.SPEC, nearest_neighbour.SPEC,
-    expert.SPEC,
+    imitation.SPEC, transfer.SPEC, transfer.LEARNED, transfer.TOLD, transfer.BLIND, cloning.SPEC, mil.SPEC,
+    nearest_neighbour.SPEC, expert.SPEC,
 )  # fmt: skip
 """The methods of this package."""
 

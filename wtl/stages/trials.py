@@ -88,6 +88,10 @@ class TrialStage:
     """Whether attempts that follow a trial are played too."""
     labelled: bool = True
     """Whether the expert says what it would do in every state that is visited."""
+    tasks: int | None = None
+    """Training tasks that are played; None: as `config` says."""
+    other_starts: bool = False
+    """Whether, where starts are redrawn, each trial begins from a start of its own and not from the task's."""
 
     def collect(self, make_player: MakePlayer, directory: Path, executor: Executor, progress: Progress) -> None:
         """Play the sessions of this round and keep every episode with its rewards."""
@@ -103,6 +107,7 @@ class TrialStage:
 
     def _sessions(self) -> list[Session]:
         limit = self.config.later_round_tasks if self.round_number else self.config.first_round_tasks
+        limit = limit if self.tasks is None else self.tasks
         sessions = []
         for split in ("train", "validation"):
             tasks = self.distribution.split(split)
@@ -112,7 +117,11 @@ class TrialStage:
                 for copy in range(self.config.per_task):
                     own = seed_for(self.seed, "trial", task.name, self.round_number, copy)
                     shown = self.demonstrations.choose(task, 1, own)
-                    sessions.append(Session(task, self.demonstrations.first_context(task, shown), shown, own))
+                    session = Session(task, self.demonstrations.first_context(task, shown), shown, own)
+                    if self.other_starts:
+                        family = self.distribution.families[task.family]
+                        [session] = self.protocol.sessions(family, [session], 1)
+                    sessions.append(session)
         return sessions
 
     def _horizon(self, session: Session) -> int:

@@ -7,6 +7,7 @@ draw what the real method has to infer, with the same controller.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +18,7 @@ from wtl.core.rng import stream
 from wtl.core.task import FamilySpec
 from wtl.methods.spec import MethodSpec, Networks, Reads
 from wtl.methods.transfer.controller import ControllerConfig, TransferPolicy
+from wtl.methods.transfer.tracking import Tracking, TrackingPolicy
 from wtl.play.policy import Attempt, FromContext, Player
 
 
@@ -32,10 +34,10 @@ class ToldConfig:
 class ToldGoal:
     """A `Player` that is told where the goal is, and sees it in the environments."""
 
-    config: ToldConfig
+    track: Tracking
     source: str
 
-    def policy(self, attempt: Attempt) -> TransferPolicy:
+    def policy(self, attempt: Attempt) -> TrackingPolicy:
         """See `Player.policy`. Raises ValueError for a session without a demonstration."""
         references = [context.demonstration for context in attempt.contexts if context.demonstration is not None]
         shown = [episode for session in attempt.sessions for episode in session.demonstrations[:1]]
@@ -47,7 +49,7 @@ class ToldGoal:
             return np.stack([goal - shown[row].goal for goal, row in zip(goals, rows.tolist(), strict=True)])[:, None]
 
         layout = attempt.family.spec.layout
-        return TransferPolicy(self.config.controller, layout, references, offsets, attempt.seeds)
+        return self.track(layout, references, offsets, attempt.seeds)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class BlindSearch:
 
 
 def _told(config: ToldConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
-    return ToldGoal(config, source)
+    return ToldGoal(functools.partial(TransferPolicy, config.controller), source)
 
 
 def _blind(config: BlindConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:

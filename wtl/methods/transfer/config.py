@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from wtl.data.meta_batches import BatchConfig
 from wtl.methods.learner import TrainConfig
 from wtl.methods.transfer.controller import ControllerConfig
+from wtl.methods.transfer.copier import CopierConfig
+from wtl.methods.transfer.copying import CopyingConfig
+from wtl.methods.transfer.reference import ReferenceConfig
 from wtl.methods.transfer.scorer import ScorerConfig
 
 
@@ -16,13 +19,11 @@ def _training() -> TrainConfig:
 
 
 @dataclass(frozen=True)
-class TransferConfig:
-    """Object-relative trajectory transfer, with a goal offset that a network infers from demonstration and trials."""
+class InferenceConfig:
+    """How the goal offset is inferred, whoever controls."""
 
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
     """The network that scores hypotheses."""
-    controller: ControllerConfig = field(default_factory=ControllerConfig)
-    """How the warped reference is tracked."""
     max_trials: int = 4
     """Trials that are read; of more, the newest."""
     hypotheses: int = 16
@@ -60,3 +61,59 @@ class TransferConfig:
                     f"{name}.batch.no_demonstration and .trial_queries to 0, "
                     f"got {batch.no_demonstration} and {batch.trial_queries}"
                 )
+
+
+@dataclass(frozen=True)
+class TransferConfig(InferenceConfig):
+    """Trajectory transfer whose controller is written by hand."""
+
+    controller: ControllerConfig = field(default_factory=ControllerConfig)
+    """How the warped reference is tracked."""
+
+    @property
+    def reference(self) -> ReferenceConfig:
+        """How a reference is read."""
+        return self.controller.reference
+
+
+def _imitation(steps: int, learning_rate: float) -> TrainConfig:
+    batch = BatchConfig(
+        contexts=32, queries=16, trial_queries=0.75, translation=0.0, no_demonstration=0.0, masked_outcome=0.0
+    )
+    return TrainConfig(steps=steps, batch=batch, learning_rate=learning_rate, weight_decay=1e-4)
+
+
+@dataclass(frozen=True)
+class LearnedConfig(InferenceConfig):
+    """Trajectory transfer whose controller is learned."""
+
+    copier: CopierConfig = field(default_factory=CopierConfig)
+    """The network that controls."""
+    copying: CopyingConfig = field(default_factory=CopyingConfig)
+    """When a hypothesis is given up."""
+    expert_noise: float = 1.2
+    """Largest standard deviation of the noise in what the expert executes beside its path."""
+    own_noise: float = 0.4
+    """The same where the controller itself leads."""
+    sight_noise_steps: float = 0.5
+    """Largest deviation of where objects are seen in training, in hand steps."""
+    control_rounds: int = 2
+    """How often the controller leads, told the true goal, and learns what the expert would have done there."""
+    control_tasks: int | None = None
+    """Training tasks of each such round (null: as many as `trials.later_round_tasks`)."""
+    control_train: TrainConfig = field(default_factory=lambda: _imitation(4000, 1.5e-3))
+    """The training of the controller on the expert's path and beside it."""
+    later_control_train: TrainConfig = field(default_factory=lambda: _imitation(4000, 1.5e-3))
+    """Its training after each round but the last."""
+    last_control_train: TrainConfig = field(default_factory=lambda: _imitation(8000, 1.5e-3))
+    """Its training after the last round."""
+
+    @property
+    def reference(self) -> ReferenceConfig:
+        """How a reference is read."""
+        return self.copying.reference
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.control_rounds < 0:
+            raise ValueError(f"control_rounds must not be negative, got {self.control_rounds}")

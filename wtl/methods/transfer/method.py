@@ -20,8 +20,8 @@ from wtl.core.task import FamilySpec
 from wtl.data.meta_batches import Batch
 from wtl.data.segments import make_context_batch
 from wtl.methods.learner import Losses
-from wtl.methods.transfer.config import TransferConfig
-from wtl.methods.transfer.controller import TransferPolicy
+from wtl.methods.transfer.config import InferenceConfig
+from wtl.methods.transfer.tracking import Tracking, TrackingPolicy
 from wtl.methods.transfer.rules import offsets_after_success
 from wtl.methods.transfer.scorer import OffsetScorer, most_promising
 from wtl.play.policy import StepBatch
@@ -52,8 +52,10 @@ class ScorerLearner:
 class TransferMethod:
     """Contexts in, policies that track a warped reference out."""
 
-    def __init__(self, config: TransferConfig, spec: FamilySpec, scorer: OffsetScorer, source: str) -> None:
-        self.config, self.spec, self.scorer, self.source = config, spec, scorer, source
+    def __init__(
+        self, config: InferenceConfig, spec: FamilySpec, scorer: OffsetScorer, track: Tracking, source: str
+    ) -> None:
+        self.config, self.spec, self.scorer, self.track, self.source = config, spec, scorer, track, source
         scorer.eval()
 
     def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> AtFirstSight:
@@ -63,12 +65,12 @@ class TransferMethod:
                 "trajectory transfer expects a demonstration or a trial, got neither; choose another method"
             )
 
-        def make(rows: list[int], start_RO: np.ndarray) -> TransferPolicy:
+        def make(rows: list[int], start_RO: np.ndarray) -> TrackingPolicy:
             return self._policy([contexts[row] for row in rows], start_RO, [seeds[row] for row in rows])
 
         return AtFirstSight(make)
 
-    def _policy(self, contexts: Sequence[Context], start_BO: np.ndarray, seeds: Sequence[int]) -> TransferPolicy:
+    def _policy(self, contexts: Sequence[Context], start_BO: np.ndarray, seeds: Sequence[int]) -> TrackingPolicy:
         config, layout = self.config, self.spec.layout
         references = [choose_reference(c, start) for c, start in zip(contexts, start_BO, strict=True)]
         generators = [stream(seed, "guesses") for seed in seeds]
@@ -87,7 +89,7 @@ class TransferMethod:
         for row in asked:
             if contexts[row].solved:
                 offsets[row] = self._after_success(contexts[row], start_BO[row], offsets[row])
-        return TransferPolicy(config.controller, layout, references, lambda rows, _: offsets[rows], seeds)
+        return self.track(layout, references, lambda rows, _: offsets[rows], seeds)
 
     def _after_success(self, context: Context, start_O: np.ndarray, others_HD: np.ndarray) -> np.ndarray:
         """Return (H, D): what the successes say, then what was inferred from rewards."""
@@ -95,7 +97,7 @@ class TransferMethod:
         solved, config = [trial for trial in context.trials if trial.success], self.config
         doubt = 0.5 * config.reach_steps * self.spec.layout.hand_step
         told = offsets_after_success(
-            context.demonstration, solved, start_O, self.spec.layout, config.controller.reference, doubt
+            context.demonstration, solved, start_O, self.spec.layout, config.reference, doubt
         )
         return np.concatenate([told, others_HD])[: len(others_HD)]
 
@@ -145,10 +147,10 @@ def choose_reference(context: Context, start_O: np.ndarray) -> Trajectory:
 class AtFirstSight:
     """A `Policy` that is made for each episode when its first observation is there; nearly always for all at once."""
 
-    def __init__(self, make: Callable[[list[int], np.ndarray], TransferPolicy]) -> None:
+    def __init__(self, make: Callable[[list[int], np.ndarray], TrackingPolicy]) -> None:
         """Take what makes the policy of these rows from their first observations (R, O)."""
         self._make = make
-        self.policies: list[TransferPolicy] = []
+        self.policies: list[TrackingPolicy] = []
         self._place: dict[int, tuple[int, int]] = {}
 
     def act(self, step: StepBatch) -> np.ndarray:
