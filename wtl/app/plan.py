@@ -61,6 +61,7 @@ class Plan:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.root = Path(config.directory)
+        self._check_variants()
 
     @functools.cached_property
     def distribution(self) -> TaskDistribution:
@@ -101,6 +102,15 @@ class Plan:
     def _method(self, address: str, trained: bool = True) -> MethodPlan:
         spec, config = find_method(address), self.config.settings_of(address)
         return MethodPlan(address, spec, config, spec.phases(config, self.config.regime) if trained else ())
+
+    def _check_variants(self) -> None:
+        known = self.main.spec.variants
+        for name in self.config.evaluation.variants:
+            if name not in known:
+                raise ValueError(
+                    f"evaluation.variants: {self.main.spec.name} has no variant {name!r}; it has "
+                    f"{', '.join(known) or 'none'}"
+                )
 
     @functools.cached_property
     def demonstrations(self) -> Stage:
@@ -156,11 +166,10 @@ class Plan:
         done = method.phases if phases is None else phases
         return self.training(method, done[-1]).directory / "checkpoint" if done else None
 
-    def make_player(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None) -> MakePlayer:
-        """Return what makes a method's player in a worker, after these phases (default: all)."""
-        return PlayerRecipe(
-            method.address, method.config, self.checkpoint(method, phases), self.config.protocol.walks == "one"
-        ).player
+    def make_player(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None, variant: str = "") -> MakePlayer:
+        """Return what makes a method's player in a worker, or a variant's, after these phases (default: all)."""
+        one_walk = self.config.protocol.walks == "one"
+        return PlayerRecipe(method.address, method.config, self.checkpoint(method, phases), one_walk, variant).player
 
     def collecting_player(self, method: MethodPlan, phase: Phase) -> MakePlayer:
         """Return what makes the player of the trials before a phase."""
@@ -208,7 +217,7 @@ class Plan:
 
     def contestants(self) -> tuple[Contestant, ...]:
         """Return who is evaluated, the run's own method first."""
-        return tuple(
+        found = [
             Contestant(
                 name=method.spec.name,
                 # The run's own method draws from the plain streams of its entries.
@@ -217,4 +226,8 @@ class Plan:
                 reads_trials=method.spec.reads.trials,
             )
             for method in (self.main, *self.others)
-        )
+        ]
+        for variant in self.config.evaluation.variants:
+            name = f"{self.main.spec.name}.{variant}"
+            found.insert(1, Contestant(name, name, self.make_player(self.main, variant=variant), reads_trials=False))
+        return tuple(found)

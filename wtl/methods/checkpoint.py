@@ -165,8 +165,8 @@ def load_networks(checkpoint: Checkpoint, spec: MethodSpec) -> dict[str, nn.Modu
     return networks
 
 
-def load_player(directory: Path, spec: MethodSpec, one_walk: bool = False) -> Player:
-    """Return a saved method, ready to play; with `one_walk` an attempt of it holds a single try.
+def load_player(directory: Path, spec: MethodSpec, one_walk: bool = False, variant: str = "") -> Player:
+    """Return a saved method or a variant of it, ready to play; with `one_walk` an attempt of it holds a single try.
 
     Raises:
         CheckpointError: see `read_checkpoint` and `load_networks`.
@@ -174,4 +174,5 @@ def load_player(directory: Path, spec: MethodSpec, one_walk: bool = False) -> Pl
     checkpoint = read_checkpoint(directory, spec)
     networks = load_networks(checkpoint, spec)
     config = spec.one_walk(checkpoint.config) if one_walk else checkpoint.config
-    return spec.player(config, checkpoint.family, networks, checkpoint.source)
+    make = spec.variants[variant].player if variant else spec.player
+    return make(config, checkpoint.family, networks, checkpoint.source)

@@ -87,6 +87,19 @@ class Reads:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A method with the same networks that is told what it would have to infer, or infers nothing.
+
+    It is evaluated beside the method so that its curve can be read: what is control worth, what is luck?
+    """
+
+    summary: str
+    """One sentence for `wtl methods`."""
+    player: Callable[[Any, FamilySpec, Networks, str], Player]
+    """See `MethodSpec.player`."""
+
+
+@dataclass(frozen=True)
 class MethodSpec:
     """One method, or a family of methods that share parts."""
 
@@ -109,6 +122,8 @@ class MethodSpec:
     """Who fills in what else its contexts hold; the phases name them again in their `Needs`."""
     one_walk: Callable[[Any], Any] = lambda config: config
     """Its configuration -> the one under which an attempt holds a single try; the same where it holds one anyway."""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    """By name, for `evaluation.variants`."""
     requires: tuple[str, ...] = ()
     """Packages beyond those of `wtl` that it imports when it trains or plays."""
     headline: Callable[[Any], Mapping[str, str | int | float]] = field(default=lambda config: {})

@@ -46,6 +46,8 @@ class EvaluationConfig:
     """The attempt at which controls act."""
     methods: tuple[str, ...] = ()
     """What is evaluated beside the run's own method, by name or address (`wtl methods`)."""
+    variants: tuple[str, ...] = ()
+    """Which variants of the run's own method are evaluated beside it (`wtl methods`), such as `told_goal`."""
     unit_entries: int = 25
     """Entries of a unit of work, about."""
 

@@ -22,11 +22,12 @@ from wtl.methods.transfer.learned import LEARNED
 from wtl.methods.transfer.method import ScorerLearner, TransferMethod
 from wtl.methods.transfer.misled import make_misled
 from wtl.methods.transfer.scorer import OffsetScorer
-from wtl.methods.transfer.training import SCORER, refuse_regime_none, scorer_phases
 from wtl.methods.transfer.tracking import Tracking
+from wtl.methods.transfer.training import SCORER, refuse_regime_none, scorer_phases
 from wtl.play.policy import FromContext, Player
 
 __all__ = ["BLIND", "LEARNED", "SPEC", "TOLD", "TransferConfig", "TransferMethod"]
+
 
 def _network(config: TransferConfig, spec: FamilySpec, part: str) -> OffsetScorer:
     return OffsetScorer(config.scorer, spec)

@@ -70,9 +70,10 @@ class BlindSearch:
 
     config: BlindConfig
     spec: FamilySpec
+    track: Tracking
     source: str
 
-    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> TransferPolicy:
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> TrackingPolicy:
         """See `Method.adapt`. Raises ValueError for a context without a demonstration."""
         references = [context.demonstration for context in contexts if context.demonstration is not None]
         if len(references) < len(contexts):
@@ -92,7 +93,7 @@ class BlindSearch:
                 drawn.append(np.concatenate([visible, anywhere])[: self.config.tries])
             return np.stack(drawn)
 
-        return TransferPolicy(self.config.controller, layout, references, offsets, seeds)
+        return self.track(layout, references, offsets, seeds)
 
 
 def _told(config: ToldConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
@@ -100,7 +101,7 @@ def _told(config: ToldConfig, spec: FamilySpec, networks: Networks, source: str)
 
 
 def _blind(config: BlindConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
-    return FromContext(BlindSearch(config, spec, source))
+    return FromContext(BlindSearch(config, spec, functools.partial(TransferPolicy, config.controller), source))
 
 
 TOLD = MethodSpec(

@@ -47,6 +47,11 @@ class InferenceConfig:
     later_train: TrainConfig = field(default_factory=_training)
     """The training of each later round, which goes on from the weights of the round before."""
 
+    @property
+    def reference(self) -> ReferenceConfig:
+        """How a reference is read."""
+        return ReferenceConfig()
+
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")

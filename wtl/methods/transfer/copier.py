@@ -96,15 +96,16 @@ class Copier(nn.Module):
         self.places = 1 + objects + 2 * ahead
         self.proposals = config.heads * (1 + len(_GAINS) * self.places)
         copied = config.heads * (config.copied + spec.action_size + ways * size + self.grippers + 2)
+        last = nn.Linear(config.hidden, spec.action_size + self.proposals)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.after = nn.Sequential(
             nn.Linear(copied + (2 + 2 * objects) * vector + state, config.hidden),
             nn.ReLU(),
             nn.Linear(config.hidden, config.hidden),
             nn.ReLU(),
-            nn.Linear(config.hidden, spec.action_size + self.proposals),
+            last,
         )
-        nn.init.zeros_(self.after[-1].weight)
-        nn.init.zeros_(self.after[-1].bias)
 
     # Lengths.
 

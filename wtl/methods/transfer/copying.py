@@ -1,7 +1,7 @@
 """How the learned controller plays, and how it is trained.
 
-It is a function of the present state, so what is left for the policy is when to give a hypothesis up: where the hand has
-stood still for longer than the reference ever did, the object is let go and the hand goes up, unless it still holds it.
+It is a function of the present state, so what is left for the policy is when to give a hypothesis up: where the hand
+has stood still for longer than the reference ever did, it lets the object go and goes up, unless it still holds it.
 Training is imitation of the expert on its own path, beside it, and where the controller itself has led (DAgger, arXiv
 1011.0686), told the true goal throughout: inferring it is the scorer's part.
 """
@@ -115,7 +115,9 @@ class CopyingPolicy:
         rows, seen = step.rows, np.asarray(step.observations, np.float32)
         new = self._steps[rows] < 0
         if new.any():
-            for row, offsets in zip(rows[new].tolist(), self._hypotheses(rows[new], step.observations[new]), strict=True):
+            for row, offsets in zip(
+                rows[new].tolist(), self._hypotheses(rows[new], step.observations[new]), strict=True
+            ):
                 self._queue[row] = offsets
         self._steps[rows] += 1
         self._walk[rows] += 1
@@ -123,7 +125,9 @@ class CopyingPolicy:
         self._start[rows[fresh]] = seen[fresh]
         self._watch(rows, seen)
         offsets = np.stack([self._queue[row][self._tries[row] % len(self._queue[row])] for row in rows.tolist()])
-        states = States(*(torch.from_numpy(np.asarray(x, np.float32))[:, None] for x in (seen, self._start[rows], offsets)))
+        states = States(
+            *(torch.from_numpy(np.asarray(x, np.float32))[:, None] for x in (seen, self._start[rows], offsets))
+        )
         actions = self._network(self._select(rows), states)[:, 0].clamp(-1.0, 1.0).numpy().astype(np.float64)
         away = self._away[rows] > 0
         self._away[rows[away]] -= 1
@@ -239,7 +243,7 @@ class CopierLearner:
 
 
 def _mirrors(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Return (B, 2, 2) matrices that mirror the plane of the first two coordinates, or swap them; 3 in 10 do nothing."""
+    """Return (B, 2, 2) matrices that mirror the first two axes or swap them; 3 in 10 do nothing."""
     if size < 2:
         return torch.ones(count, 1, 1)
     swap = torch.rand(count, generator=generator) < 0.5

@@ -14,8 +14,8 @@ from wtl.core.task import FamilySpec, ObservationLayout, Regime, TaskDistributio
 from wtl.data.meta_batches import Needs
 from wtl.data.store import EpisodeStore
 from wtl.methods.learner import Learner
-from wtl.methods.spec import Collection, FirstPlayer, MethodSpec, Networks, Phase, Reads
-from wtl.methods.transfer.baselines import ToldGoal
+from wtl.methods.spec import Collection, FirstPlayer, MethodSpec, Networks, Phase, Reads, Variant
+from wtl.methods.transfer.baselines import BlindConfig, BlindSearch, ToldGoal
 from wtl.methods.transfer.config import LearnedConfig
 from wtl.methods.transfer.copier import Copier
 from wtl.methods.transfer.copying import CopierLearner, CopyingPolicy, Lapses
@@ -55,6 +55,14 @@ def _player(config: LearnedConfig, spec: FamilySpec, networks: Networks, source:
     scorer = networks[SCORER]
     assert isinstance(scorer, OffsetScorer)
     return FromContext(TransferMethod(config, spec, scorer, _track(config, networks), source))
+
+
+def _told(config: LearnedConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
+    return ToldGoal(_track(config, networks, tries=1), f"{source}, told the goal")
+
+
+def _blind(config: LearnedConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
+    return FromContext(BlindSearch(BlindConfig(), spec, _track(config, networks), f"{source}, blind"))
 
 
 # Who plays what the networks are trained on.
@@ -99,8 +107,8 @@ def _misled(config: LearnedConfig, tasks: TaskDistribution, shown: EpisodeStore,
 
 
 def _control_phase(config: LearnedConfig, settings: dict[str, Any], number: int) -> Phase:
-    names = ("copier", "copying", "expert_noise", "own_noise", "sight_noise_steps", "control_tasks", "control_train")
-    names += ("later_control_train", "last_control_train") if number else ()
+    names = ["copier", "copying", "expert_noise", "own_noise", "sight_noise_steps", "control_tasks", "control_train"]
+    names += ["later_control_train", "last_control_train"] if number else []
     own = {name: settings[name] for name in names}
     player = FirstPlayer(_disturbed, own) if number else FirstPlayer(_noisy_expert, {"noise": config.expert_noise})
     last = number == config.control_rounds and number > 0
@@ -151,5 +159,9 @@ LEARNED = MethodSpec(
     learner=_learner,
     phases=_phases,
     headline=_headline,
+    variants={
+        "told_goal": Variant("Told the true goal, one walk: what control alone is worth.", _told),
+        "blind_search": Variant("Offsets that nothing was read for: what luck is worth.", _blind),
+    },
     one_walk=lambda config: replace(config, copying=replace(config.copying, tries=1)),
 )

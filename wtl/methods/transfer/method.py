@@ -21,9 +21,9 @@ from wtl.data.meta_batches import Batch
 from wtl.data.segments import make_context_batch
 from wtl.methods.learner import Losses
 from wtl.methods.transfer.config import InferenceConfig
-from wtl.methods.transfer.tracking import Tracking, TrackingPolicy
 from wtl.methods.transfer.rules import offsets_after_success
-from wtl.methods.transfer.scorer import OffsetScorer, most_promising
+from wtl.methods.transfer.scorer import Goals, OffsetScorer, most_promising
+from wtl.methods.transfer.tracking import Tracking, TrackingPolicy
 from wtl.play.policy import StepBatch
 
 NOTHING_TO_FOLLOW = "trajectory transfer expects a demonstration or a trial, got neither; choose another method"
@@ -44,8 +44,8 @@ class ScorerLearner:
         """See `Learner.loss`."""
         assert batch.context is not None
         generator = torch.Generator().manual_seed(batch.seed)
-        offset_BD = batch.goal_BG - batch.demonstrated_goal_BG
-        goal = self.network.loss(batch.context, batch.start_BO, offset_BD, generator)
+        goals = Goals(batch.goal_BG, batch.demonstrated_goal_BG, batch.trial_goals_BSG)
+        goal = self.network.loss(batch.context, batch.start_BO, goals, generator)
         return Losses(goal, goal=goal)
 
 
@@ -96,9 +96,7 @@ class TransferMethod:
         assert context.demonstration is not None
         solved, config = [trial for trial in context.trials if trial.success], self.config
         doubt = 0.5 * config.reach_steps * self.spec.layout.hand_step
-        told = offsets_after_success(
-            context.demonstration, solved, start_O, self.spec.layout, config.reference, doubt
-        )
+        told = offsets_after_success(context.demonstration, solved, start_O, self.spec.layout, config.reference, doubt)
         return np.concatenate([told, others_HD])[: len(others_HD)]
 
     @torch.inference_mode()

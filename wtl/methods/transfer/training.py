@@ -32,7 +32,10 @@ def scorer_phases(
             ),
             settings=settings,
             collection=Collection(
-                first_round + number, retries=number > 0, labelled=False, player=None if number else misled,
+                first_round + number,
+                retries=number > 0,
+                labelled=False,
+                player=None if number else misled,
                 other_starts=not number,
             ),
             start_from=SCORER if number else "",
