@@ -205,14 +205,13 @@ class CopierLearner:
         assert batch.context is not None and batch.context.demonstrations is not None
         generator = torch.Generator().manual_seed(batch.seed)
         shown = batch.context.demonstrations
-        labels = batch.expert_actions_BQA
+        labels, layout = batch.expert_actions_BQA, self.network.layout
+        mirror = _mirrors(len(labels), layout.dimensions, generator).to(labels)
         states = States(
             self._seen(batch.observations_BQO, generator),
             self._seen(batch.starts_BQO, generator),
             batch.goals_BQG - batch.demonstrated_goal_BG[:, None],
         )
-        mirror = _mirrors(len(labels), self.network.layout.dimensions, generator).to(labels)
-        layout = self.network.layout
         shown = replace(
             shown,
             observations_BSFO=_mirrored_points(mirror, shown.observations_BSFO, layout),
