@@ -86,17 +86,18 @@ class _Disturbed:
 
 
 def _disturbed(config: LearnedConfig, tasks: TaskDistribution, shown: EpisodeStore, networks: Networks) -> Player:
+    lapsing = functools.partial(_lapsing, _track(config, networks), config.sight_noise_steps)
     return _Disturbed(
-        ToldGoal(functools.partial(_lapsing, _track(config, networks)), "disturbed control"),
+        ToldGoal(lapsing, "disturbed control"),
         NoiseConfig(config.own_noise, varied=True),
     )
 
 
 def _lapsing(
-    track: Tracking, layout: ObservationLayout, references: Sequence[Trajectory], hypotheses: Hypotheses,
-    seeds: Sequence[int],
+    track: Tracking, sight_noise: float, layout: ObservationLayout, references: Sequence[Trajectory],
+    hypotheses: Hypotheses, seeds: Sequence[int],
 ) -> Lapses:  # fmt: skip
-    return Lapses(track(layout, references, hypotheses, seeds), seeds)
+    return Lapses(track(layout, references, hypotheses, seeds), layout, sight_noise, seeds)
 
 
 def _misled(config: LearnedConfig, tasks: TaskDistribution, shown: EpisodeStore, networks: Networks) -> Player:
