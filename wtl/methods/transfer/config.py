@@ -104,13 +104,13 @@ class LearnedConfig(InferenceConfig):
     """Largest standard deviation of the noise in where objects are seen, in training, in hand steps."""
     control_rounds: int = 2
     """How often the controller leads, told the true goal, and learns what the expert would have done there."""
-    control_tasks: int | None = None
+    control_tasks: int | None = 800
     """Training tasks of each such round (null: as many as `trials.later_round_tasks`)."""
     control_train: TrainConfig = field(default_factory=lambda: _imitation(4000, 1.5e-3))
     """The training of the controller on the expert's path and beside it."""
-    later_control_train: TrainConfig = field(default_factory=lambda: _imitation(4000, 1.5e-3))
+    later_control_train: TrainConfig = field(default_factory=lambda: _imitation(5000, 1.5e-3))
     """Its training after each round but the last."""
-    last_control_train: TrainConfig = field(default_factory=lambda: _imitation(8000, 1.5e-3))
+    last_control_train: TrainConfig = field(default_factory=lambda: _imitation(20000, 1.5e-3))
     """Its training after the last round."""
 
     @property
