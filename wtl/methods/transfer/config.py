@@ -34,6 +34,8 @@ class InferenceConfig:
     """Deviation of the hypotheses, in hand steps, where an unsuccessful trial is the only reference."""
     misled_steps: float = 4.0
     """How far, in hand steps, a goal must be from the task's own to mislead the policy that plays the first trials."""
+    misled_tasks: int | None = None
+    """Training tasks of those first trials (null: as the run's `trials` say)."""
     frames: int = 24
     """F, of each demonstration and each trial."""
     rounds: int = 1

@@ -32,8 +32,8 @@ def offsets_after_success(
         doubt: how far off an end may be that goes along with an object, before "it stays in place" is preferred; in
             the units of positions.
     """
-    waypoints = read_reference(demonstration, layout, config).waypoints
-    moved = waypoints[0].point if waypoints else 0  # the hand, where no object is near
+    reference = read_reference(demonstration, layout, config)
+    moved = 0 if reference.held_D is None else reference.waypoints[0].point  # the hand, where nothing was moved
     then = layout.positions(demonstration.observations[0].astype(np.float64))
     now = layout.positions(np.asarray(start_O, np.float64))
     end = _end(demonstration, layout, config, moved)

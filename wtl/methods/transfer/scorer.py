@@ -22,6 +22,7 @@ from wtl.data.segments import ContextBatch, Segments
 from wtl.methods.nn.features import OUTCOMES, ObservationFeatures, outcomes
 
 _LIMIT = 5.0
+_NEAR = 0.15  # the same of candidates around the best, when it acts
 _SAME = 0.2  # a rule is true of an episode if it misses its end by less, in lengths of `ObservationFeatures.scale`
 _WIDE = 1.5  # deviation of candidates, in lengths of `ObservationFeatures.scale`
 
@@ -264,22 +265,39 @@ class OffsetScorer(nn.Module):
         return drawn * there_BP.gather(1, drawn)
 
     def posterior(self, context: ContextBatch, start_BO: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return (B, C, D) candidates and (B, C) their probabilities; what is visible comes first."""
+        """Return (B, C, D) candidates and (B, C) their probabilities; what is visible comes first.
+
+        Half of the candidates are drawn from the proposal of training, the other half around the best of those:
+        importance sampling in two rounds, because a wide proposal alone leaves centimetres between candidates.
+        """
         visible, there = self.visible(context, start_BO)
-        count, scale = self.config.proposals, self.features.scale
-        anywhere = _WIDE * scale * torch.randn(len(visible), count, visible.shape[-1], generator=generator)
-        candidates = torch.cat([visible, anywhere], dim=1)
-        every = torch.arange(there.shape[1], device=there.device).expand(len(there), -1)
-        rules = torch.cat([every, self._some_rules(there, count, generator)], dim=1)
+        count, wide, near = self.config.proposals, _WIDE * self.features.scale, _NEAR * self.features.scale
+        rows, points, size = visible.shape
+        every = torch.arange(points, device=there.device).expand(rows, -1)
+
+        def normal() -> Tensor:
+            return torch.randn(rows, count // 2, size, generator=generator).to(visible)
+
+        candidates = torch.cat([visible, wide * normal()], dim=1)
+        rules = torch.cat([every, self._some_rules(there, count // 2, generator)], dim=1)
         scores = self(context, start_BO, candidates, rules)
+        drawn = scores[:, points:].softmax(dim=1).multinomial(count // 2, replacement=True, generator=generator)
+        centres, again = candidates[:, points:].gather(1, drawn[..., None].expand(-1, -1, size)), rules[:, points:]
+        more = centres + near * normal()
+        candidates, rules = torch.cat([candidates, more], dim=1), torch.cat([rules, again.gather(1, drawn)], dim=1)
+        scores = torch.cat([scores, self(context, start_BO, more, rules[:, -(count // 2) :])], dim=1)
+        # How much likelier a candidate was to be drawn in both rounds than in training's proposal.
+        away = torch.cdist(candidates[:, points:], centres).square() / (2 * near**2)
+        around = (-away).logsumexp(dim=2) - math.log(count // 2) - size * near.log()
+        from_training = -candidates[:, points:].square().sum(-1) / (2 * wide**2) - size * wide.log()
+        weights = from_training - torch.logaddexp(from_training, around)
         # When its score was learned, what is visible stood among fewer candidates than it does now.
-        crowd = torch.full_like(scores[:1], math.log(self.config.negatives / count))
-        crowd[:, : there.shape[1]] = 0.0
+        crowd = torch.cat([torch.zeros_like(visible[..., 0]), weights + math.log(2 * self.config.negatives / count)], 1)
         scores = scores + crowd
-        scores[:, : there.shape[1]].masked_fill_(~there, -1e4)
+        scores[:, :points] = scores[:, :points].masked_fill(~there, -1e4)
         prior = self.config.visible_prior
         probability = (1.0 - prior) * scores.softmax(dim=1)
-        probability[:, : there.shape[1]] += prior * there / there.sum(dim=1, keepdim=True)
+        probability[:, :points] += prior * there / there.sum(dim=1, keepdim=True)
         return candidates, probability
 
 
