@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -119,16 +119,23 @@ class GymnasiumEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """Return the first observation, (O,) float64, and the environment's info.
 
-        `options={"task": Task}` is required. Raises ValueError for a task of another family.
+        `options={"task": Task}` is required. Raises ValueError for a task of another family or without a seed.
         """
         task, name = (options or {}).get("task"), self._family.spec.name
         if not isinstance(task, Task) or task.family != name:
             raise ValueError(f"{name} is reset with options={{'task': a task of {name}}}, got {task!r}")
+        if len(task.parameters) != 1 or not 0 <= task.parameters[0] < 2**32:
+            raise ValueError(f"task {task.name} of {name} must have one parameter, a seed, got {task.parameters}")
         self._task, self._steps, self._has_ended = task, 0, False
         own = int(task.parameters[0])
         reset_options = self._family.reset_options(own) if self._family.reset_options else None
-        observation, info = self.inner.reset(seed=own, options=reset_options)
-        return self._observed(observation), dict(info)
+        begun = self.inner.reset(seed=own, options=reset_options)
+        if not isinstance(begun, tuple) or len(begun) != 2:
+            raise ValueError(f"{self.place}: reset must return (observation, info), got {type(begun).__name__}")
+        if seed is not None:
+            self.inner.unwrapped.np_random = np.random.default_rng(seed)
+            self.inner.action_space.seed(seed)
+        return self._observed(begun[0]), dict(begun[1])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Return gymnasium's, with `info["success"]`; `action` (A,) lies in [-1, 1].
@@ -142,11 +149,17 @@ class GymnasiumEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         if not np.isfinite(action).all():
             raise ValueError(f"{self.place}: the action is not finite; a family without `expert` shows nothing itself")
         stretched = self._low + (np.clip(action, -1.0, 1.0).astype(float) + 1.0) / 2.0 * (self._high - self._low)
-        observation, reward, terminated, truncated, info = self.inner.step(stretched.astype(self._dtype))
+        returned = self.inner.step(stretched.astype(self._dtype))
         self._steps += 1
+        if not isinstance(returned, tuple) or len(returned) != 5:
+            raise ValueError(
+                f"{self.place}: step must return (observation, reward, terminated, truncated, info), "
+                f"got {type(returned).__name__}"
+            )
+        observation, reward, terminated, truncated, info = returned
         self._has_ended = bool(terminated or truncated)
-        if not np.isfinite(float(reward)):
-            raise ValueError(f"{self.place}: the reward is not finite, got {reward}")
+        if not isinstance(reward, SupportsFloat) or not np.isfinite(float(reward)):
+            raise ValueError(f"{self.place}: the reward is not a finite number, got {reward}")
         step = GymnasiumStep(self._observed(observation), float(reward), bool(terminated), bool(truncated), info)
         success = self._success(step)
         return step.observation, step.reward, step.terminated, step.truncated, {**info, "success": success}
@@ -154,13 +167,13 @@ class GymnasiumEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
     def _observed(self, observation: Any) -> np.ndarray:
         return _vector(observation, self._family.spec.layout.size, f"{self.place}: observation")
 
-    def _success(self, step: GymnasiumStep) -> bool:
+    def _success(self, step: GymnasiumStep) -> Any:
         if self._family.is_solved is not None:
             return bool(self._family.is_solved(step))
         if "success" not in step.info:
             known = ", ".join(step.info) or "nothing"
             raise ValueError(f"{self.place}: info holds no `success`, only {known}; give the family `is_solved`")
-        return bool(step.info["success"])
+        return step.info["success"]  # the environment loop says what it may be
 
     def render(self) -> Any:
         """Return the environment's own picture."""

@@ -120,3 +120,23 @@ def test_the_feedback_of_the_protocol_holds_in_a_film_too() -> None:
     still = FixedPolicy(lambda rows: np.zeros((len(rows), 2)))
     Film(FAMILY, SESSION, replace(PROTOCOL, feedback="step"), "sketch").record(still, 0)  # type: ignore[arg-type]
     assert [np.isfinite(step.previous_rewards).all() for step in still.steps] == [False] + [True] * 23
+
+
+def test_a_demonstration_of_somebody_elses_is_drawn_from_its_record_and_never_played(tmp_path: Path) -> None:
+    """Its task may be one that no environment can be reset to, and its actions need not fit."""
+
+    class Recording(type(FAMILY)):  # type: ignore[misc]
+        def make_environment(self, render: bool = False) -> Any:
+            environment = super().make_environment(render)
+            played.append(environment)
+            return environment
+
+    played: list[Any] = []
+    [own] = SHOWN
+    foreign = replace(own, source="me", task=replace(own.task, parameters=()))
+    session = replace(SESSION, demonstrations=(foreign,))
+    [clip] = clips(Recording(FAMILY.name), session, "camera", attempts=-1)
+    np.testing.assert_array_equal(clip.frames, sketches(own))
+    assert all(environment.candidates.sum() != 0 for environment in played)  # the camera's own trial, with our task
+    [clip] = clips(session=replace(SESSION, demonstrations=(own,)), style="camera", attempts=-1)
+    assert clip.frames[0].shape == sketches(own)[0].shape and (clip.frames[0] != sketches(own)[0]).any()

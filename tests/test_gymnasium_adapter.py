@@ -122,7 +122,8 @@ def test_it_is_picklable_and_can_be_rendered() -> None:
     [
         ({"observation": np.array([np.nan])}, "step 1: observation is not finite, got [nan]"),
         ({"observation": np.zeros(3)}, "step 1: observation must have shape (1,), got (3,)"),
-        ({"reward": np.inf}, "step 1: the reward is not finite, got inf"),
+        ({"reward": np.inf}, "step 1: the reward is not a finite number, got inf"),
+        ({"reward": None}, "step 1: the reward is not a finite number, got None"),
         ({"info": {"speed": 1.0}}, "step 1: info holds no `success`, only speed; give the family `is_solved`"),
     ],
 )
@@ -130,6 +131,47 @@ def test_what_an_environment_does_wrong_is_one_sentence(broken: dict[str, Any], 
     with pytest.raises(ValueError) as caught:
         play(GymnasiumFamily(SPEC, functools.partial(LineEnvironment, **broken)), to_the_right(), count=1)
     assert str(caught.value) == f"line, task line/train/0, {sentence}"
+
+
+class Windy(LineEnvironment):
+    """Is pushed about by the wind, which it draws from its own generator and from that of its action space."""
+
+    def step(self, action: np.ndarray) -> Any:
+        wind = 0.01 * self.np_random.standard_normal(1) + 0.1 * self.action_space.sample()
+        return super().step(np.clip(action + wind, -0.1, 0.1).astype(np.float32))
+
+
+def test_a_stochastic_environment_repeats_with_the_seed_of_the_attempt_and_differs_with_another() -> None:
+    family = GymnasiumFamily(SPEC, Windy, find_goal=goal_of)
+    [task] = family.sample_tasks(1, 0, "train")
+
+    def of(seed: int) -> Any:
+        [episode] = play_it(make_attempt(family, [task], [seed]), to_the_right(), RolloutSettings(20))
+        return episode
+
+    first, again, other = of(1), of(1), of(2)
+    np.testing.assert_array_equal(first.trajectory.observations, again.trajectory.observations)
+    assert first.trajectory.observations[1] != other.trajectory.observations[1]
+    assert first.goal == other.goal and first.trajectory.observations[0] == other.trajectory.observations[0]
+
+
+class OldFashioned(LineEnvironment):
+    """Speaks gym, which gymnasium followed."""
+
+    def step(self, action: np.ndarray) -> Any:
+        observation, reward, over, _, info = super().step(action)
+        return observation, reward, over, info
+
+
+def test_an_environment_of_the_old_interface_is_named() -> None:
+    with pytest.raises(ValueError, match="line, task line/train/0, step 1: step must return .*, truncated, info"):
+        play(GymnasiumFamily(SPEC, OldFashioned), to_the_right(), count=1)
+
+
+@pytest.mark.parametrize("parameters", [(), (1.0, 2.0), (-1.0,), (float("nan"),), (2.0**32,)])
+def test_a_task_that_is_no_seed_is_refused(parameters: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="task line/train/9 of line must have one parameter, a seed, got"):
+        FAMILY.make_environment().reset(options={"task": Task("line", "train", "line/train/9", parameters, "")})
 
 
 def test_spaces_that_do_not_fit_are_refused() -> None:

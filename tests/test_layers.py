@@ -40,6 +40,8 @@ def test_others_packages_are_sealed_behind_one_file_each() -> None:
     assert importers("omegaconf") == {"wtl/app/config.py"}
     assert importers("ray") == {"wtl/compute/ray.py"}
     assert importers("learn2learn") == {"wtl/methods/mil.py"}
+    for library, name in (("h5py", "hdf5"), ("minari", "minari"), ("pyarrow", "parquet")):
+        assert importers(library) == {f"wtl/data/formats/{name}.py"}
     for simulator in ("metaworld", "mujoco"):
         assert all(name.startswith("tasks/metaworld/") for name in importers(simulator)), simulator
 

@@ -274,3 +274,23 @@ def test_every_family_builds_and_its_expert_solves_it(name: str) -> None:
         assert episode.trajectory.observations.shape[1] == spec.layout.size
         assert episode.trajectory.actions.shape[1] == spec.action_size and episode.goal.shape == (spec.goal_size,)
         assert episode.trajectory.rewards.max() <= spec.reward_scale * (1 + 1e-6)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "parameters, sentence",
+    [
+        ((0.0, 0.6, 0.02), "task push-v3/test/7 of push-v3 must have 6 parameters, got 3"),
+        ((0.0, 0.6, 0.02, 0.0, 9.0, 0.0), r"parameter 4 of task push-v3/test/7 must lie in \[0.8, 0.9\], got 9.0"),
+        ((0.0, np.nan, 0.02, 0.0, 0.85, 0.0), "parameter 1 of task push-v3/test/7 must lie in .* got nan"),
+        # Start and goal within 15 cm: stock draws again, and with frozen parameters it does so for ever.
+        ((0.0, 0.7, 0.02, 0.0, 0.8, 0.015), "push-v3 has no task with the parameters of push-v3/test/7: its own reset"),
+    ],
+)
+@pytest.mark.parametrize("fast", [True, False])
+def test_parameters_that_a_family_does_not_have_are_refused_and_never_hang(
+    parameters: tuple[float, ...], sentence: str, fast: bool
+) -> None:
+    environment = MetaWorldFamily("push-v3", fast=fast).make_environment()
+    with pytest.raises(ValueError, match=sentence):
+        environment.reset(options={"task": Task("push-v3", "test", "push-v3/test/7", parameters, "")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -221,9 +222,6 @@ def test_an_environment_may_reuse_its_arrays() -> None:
     assert [step.observations[0, 0] for step in half.steps] == list(range(10))
 
 
-NOT_FINITE = "an observation or a reward that is not finite at step 1 of task t1"
-
-
 class Broken(LineEnvironment):
     """Does something wrong at its second step."""
 
@@ -233,33 +231,129 @@ class Broken(LineEnvironment):
 
     def reset(self, **given: Any) -> Any:
         observation, info = super().reset(**given)
-        return self.wrong.get("start", observation), info
+        return self.wrong.get("begin", (self.wrong.get("start", observation), info))
 
     def step(self, action: np.ndarray) -> Any:
         observation, reward, *over, info = super().step(action)
         if self.step_number == 2:
+            if "all" in self.wrong:
+                return self.wrong["all"]
             observation, reward = self.wrong.get("observation", observation), self.wrong.get("reward", reward)
             info = self.wrong.get("info", info)
         return observation, reward, *over, info
 
 
+AT = "at step 1 of task t1"
+
+
 @pytest.mark.parametrize(
     "wrong, sentence",
     [
-        (
-            {"observation": np.array([0.0, np.nan])},
-            NOT_FINITE,
-        ),
-        ({"reward": np.inf}, NOT_FINITE),
-        ({"reward": float("nan")}, NOT_FINITE),
-        ({"info": {}}, r'did not say whether the task is solved \(info\["success"\]\) at step 1 of task t1'),
-        ({"start": np.array([np.inf, 0.0])}, "an observation that is not finite at the reset to task t1"),
+        ({"observation": np.array([0.0, np.nan])}, f"the environment gave an observation that is not finite {AT}"),
+        ({"observation": np.zeros(3)}, f"an observation must have shape (2,), got (3,) {AT}"),
+        ({"observation": {"hand": 1}}, f"an observation must be 2 numbers, got dict of 1 {AT}"),
+        ({"observation": [[1.0], [1.0, 2.0]]}, f"an observation must be 2 numbers, got [[1.0], [1.0, 2.0]] {AT}"),
+        ({"reward": np.inf}, f"the environment gave a reward that is not a finite number, inf, {AT}"),
+        ({"reward": float("nan")}, f"the environment gave a reward that is not a finite number, nan, {AT}"),
+        ({"reward": None}, f"the environment gave a reward that is not a finite number, None, {AT}"),
+        ({"reward": np.zeros(2)}, f"the environment gave a reward that is not a finite number, array([0., 0.]), {AT}"),
+        ({"info": {}}, f'the environment did not say whether the task is solved (info["success"]) {AT}'),
+        ({"info": None}, f'the environment did not say whether the task is solved (info["success"]) {AT}'),
+        ({"info": {"success": float("nan")}}, f'info["success"] must be true or false, got nan {AT}'),
+        ({"info": {"success": None}}, f'info["success"] must be true or false, got None {AT}'),
+        ({"info": {"success": np.array([True, False])}},
+         f'info["success"] must be true or false, got array([ True, False]) {AT}'),
+        ({"all": (np.zeros(2), 0.0, False, {"success": True})},
+         f"the environment must return (observation, reward, terminated, truncated, info), got tuple of 4 {AT}"),
+        ({"start": np.array([np.inf, 0.0])},
+         "the environment gave an observation that is not finite at the reset to task t1"),
+        ({"begin": np.zeros(2)},
+         "the environment must return (observation, info) at the reset to task t1, got array([0., 0.])"),
     ],
-)
+)  # fmt: skip
 def test_what_an_environment_does_wrong_is_named_with_step_and_task(wrong: Any, sentence: str) -> None:
     environments = [LineEnvironment([]), Broken([], **wrong)]
-    with pytest.raises(ValueError, match=f"^the environment (gave )?{sentence}$"):
+    with pytest.raises(ValueError) as caught:
         play(lines(0, 0), FixedPolicy(), environments=environments)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("success", [np.True_, 1.0, np.float32(1.0), np.array([1]), 1])
+def test_a_success_may_be_any_truth_that_is_one(success: Any) -> None:
+    info = {"success": success}
+    [episode] = play(lines(0), FixedPolicy(), environments=[Broken([], info=info, reward=np.array([2.5]))])
+    assert episode.trajectory.successes.tolist() == [False, True] + [False] * 5
+    assert episode.trajectory.rewards[1] == 2.5
+
+
+def test_an_error_of_the_environments_own_says_where_it_happened() -> None:
+    class Failing(LineEnvironment):
+        def step(self, action: np.ndarray) -> Any:
+            raise RuntimeError("the robot fell over")
+
+    with pytest.raises(RuntimeError, match="the robot fell over") as caught:
+        play(lines(0), FixedPolicy(), environments=[Failing([])])
+    assert caught.value.__notes__ == ["This happened at step 0 of task t0."]
+
+
+def test_observations_that_begin_as_integers_are_not_cut_to_integers() -> None:
+    policy = FixedPolicy()
+    environments = [Broken([], start=np.zeros(2, int), observation=np.array([0.5, 0.25]))]
+    play(lines(0), policy, settings=RolloutSettings(3, None), environments=environments)
+    assert [step.observations.tolist() for step in policy.steps] == [[[0, 0]], [[1, 0]], [[0.5, 0.25]]]
+
+
+def test_a_goal_of_another_size_is_named() -> None:
+    class Tall(LineFamily):
+        def goal(self, environment: Any) -> np.ndarray:
+            return np.ones(3)
+
+    with pytest.raises(ValueError, match=r"the goal must have shape \(2,\), got \(3,\) at the reset to task t0"):
+        play(lines(0), FixedPolicy(), Tall())
+
+
+class Stochastic(LineEnvironment):
+    """Draws from the generator of its own reset, from numpy's global one, and from Python's."""
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.generator = np.random.default_rng(seed)
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: np.ndarray) -> Any:
+        observation, _, *rest = super().step(action)
+        observation[1] = self.generator.random() + np.random.random()
+        return observation, random.random(), *rest
+
+
+def test_one_seed_gives_one_set_of_episodes_of_a_stochastic_environment() -> None:
+    def of(*seeds: int) -> list[Episode]:
+        return play(lines(0, 0), FixedPolicy(), LineFamily(make=Stochastic), seeds=seeds)
+
+    first, again, other = of(3, 4), of(3, 4), of(5, 6)
+    assert all(same_episode(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(same_episode(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_the_global_generators_are_left_as_they_were() -> None:
+    np.random.seed(1), random.seed(1)
+    expected = np.random.random(), random.random()
+    np.random.seed(1), random.seed(1)
+    play(lines(0), FixedPolicy(), LineFamily(make=Stochastic))
+    assert (np.random.random(), random.random()) == expected
+
+
+@pytest.mark.parametrize(
+    "actions, sentence",
+    [
+        (np.zeros(3), r"me gave actions of shape \(3,\), expected \(2, 3\), .* at step 0"),
+        (np.zeros((2, 2)), r"me gave actions of shape \(2, 2\), expected \(2, 3\), .* at step 0"),
+        (None, r"me gave actions of shape \(\), expected"),
+        ({"a": 1}, "me gave dict of 1 in place of actions at step 0"),
+    ],
+)
+def test_actions_of_another_size_are_named(actions: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        play(lines(3, 3), FixedPolicy(lambda rows: actions))
 
 
 def test_an_action_that_is_not_finite_names_the_task() -> None:
@@ -268,7 +362,7 @@ def test_an_action_that_is_not_finite_names_the_task() -> None:
         actions[-1, 1] = np.nan
         return actions
 
-    with pytest.raises(ValueError, match="me gave an action that is not finite at step 0 of task t1"):
+    with pytest.raises(ValueError, match="me gave an action that is not finite to task t1 at step 0"):
         play(lines(3, 3), FixedPolicy(broken))
 
 

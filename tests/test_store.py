@@ -191,3 +191,9 @@ def test_a_shard_with_a_type_that_nobody_knows_is_refused(tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes().replace(b'"dtype":"F32"', b'"dtype":"Q32"'))
     with pytest.raises(StoreError, match=r"shard-00000.safetensors holds \w+ of type Q32, which this program cannot"):
         EpisodeStore(tmp_path, verify=False)
+
+
+def test_seeds_and_attempts_of_numpys_types_are_written(tmp_path: Path) -> None:
+    episode = replace(make_episode(make_task("a")), seed=np.int64(7), attempt=np.int32(1))
+    [back] = stored(tmp_path, [[episode]])
+    assert (back.seed, back.attempt) == (7, 1) and type(episode.seed) is int

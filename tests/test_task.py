@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import PROBE, make_task
 
-from wtl.core.task import FamilySpec, ObservationLayout, TaskDistribution
+from wtl.core.task import FamilySpec, ObservationLayout, Task, TaskDistribution
 
 
 def test_a_layout_names_each_number_once() -> None:
@@ -113,3 +114,11 @@ def test_the_gripper_is_named_where_there_is_one() -> None:
     assert FIRST.spec.gripper_index is None
     assert MetaWorldFamily("reach-v3").spec.gripper_index == 3
     assert ProceduralFamily("procedural-0001", LAYOUT).spec.gripper_index == 3
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, int])
+def test_parameters_of_any_kind_of_number_become_plain_ones(kind: Any) -> None:
+    task = Task("alpha", "train", "a", tuple(kind(x) for x in (1, 2)), "a")
+    assert task == Task("alpha", "train", "a", (1.0, 2.0), "a")
+    assert [type(x) for x in task.parameters] == [float, float]
+    assert Task("alpha", "train", "a", np.array([1, 2], kind), "a") == task  # type: ignore[arg-type]

@@ -70,3 +70,20 @@ def test_a_sketch_in_three_dimensions_has_two_views_and_leaves_out_what_is_absen
     orange, blue = ((picture == colour).all(-1).any() for colour in ((213, 94, 0), (86, 180, 233)))
     assert orange and not blue  # the second object is absent, in the legend too
     assert (picture != draw_sketch(spec, replace(episode, goal=-goal), 3)).any()
+
+
+@pytest.mark.parametrize("goal", [np.full(2, np.nan), np.zeros(0), np.zeros(3)])
+def test_a_goal_that_is_not_known_or_no_place_is_left_out_of_a_sketch(goal: np.ndarray) -> None:
+    spec = FamilySpec("plane", ObservationLayout(2, 2, (0,)), 1, 10, len(goal), True, 1.0)
+    path = Trajectory(np.linspace(0, 1, 8).reshape(4, 2), np.zeros((3, 1)), np.zeros(3), np.zeros(3))
+    episode = Episode(path, make_task("a"), "demonstration", 0, 0, "me", goal, np.zeros((3, 1)))
+    picture = draw_sketch(spec, episode, 2)
+    assert (picture == (20, 20, 20)).all(-1).any() and not (picture == (0, 158, 115)).all(-1).any()
+
+
+def test_observations_without_positions_or_at_zero_are_drawn_as_what_they_are() -> None:
+    path = Trajectory(np.zeros((4, 2)), np.zeros((3, 1)), np.zeros(3), np.zeros(3))
+    episode = Episode(path, make_task("a"), "demonstration", 0, 0, "me", np.zeros(0), np.zeros((3, 1)))
+    for layout in (ObservationLayout(2, 1, (), (0, 1)), ObservationLayout(2, 2, (0,))):
+        picture = draw_sketch(FamilySpec("numbers", layout, 1, 10, 0, True, 1.0), episode, 3)
+        assert picture.shape == (FRAME_PIXELS, FRAME_PIXELS, 3) and (picture < 255).any()

@@ -192,6 +192,46 @@ def list_tasks() -> None:
     out.print(f"toy: {', '.join(toy.COLOURS)} (the goal is one of {2 * toy.CANDIDATES} visible candidates)")
 
 
+@app.command(name="import")
+def import_data(
+    source: Annotated[str, typer.Argument(help="A parquet or HDF5 file, or the folder or name of a Minari data set.")],
+    store: Annotated[Path, typer.Argument(help="The folder that is made, for demonstrations.own=STORE.")],
+    format: Annotated[str, typer.Option(help="parquet, hdf5 or minari; by default what the source looks like.")] = "",
+    family: Annotated[str, typer.Option(help="The family of all episodes, where the data do not say it.")] = "",
+    split: Annotated[str, typer.Option(help="train, validation, test, or dealt: some to each.")] = "",
+    observation: Annotated[list[str] | None, typer.Option(help="A part of the observations; repeatable.")] = None,
+    solved_reward: Annotated[float | None, typer.Option(help="The reward from which on a step is a success.")] = None,
+) -> None:
+    """Make an episode store of somebody's episodes: observations, actions, rewards, successes and a task id."""
+    from wtl.data.exchange import import_episodes
+    from wtl.data.formats.spec import ImportSettings
+
+    settings = ImportSettings(family, split, tuple(observation or ()), solved_reward)
+    done = import_episodes(source, store, settings, format)
+    _say(f"{store}: {done.count} episodes", *done.notes)
+
+
+@app.command(name="export")
+def export_data(
+    source: Annotated[Path, typer.Argument(help="An episode store, or a run that kept its episodes.")],
+    target: Annotated[Path, typer.Argument(help="A .parquet or .hdf5 file, or with --format minari a folder.")],
+    format: Annotated[str, typer.Option(help="parquet, hdf5 or minari; by default what the ending says.")] = "",
+) -> None:
+    """Make a file that others read of an episode store, or of a run's attempt histories (evaluation.keep_episodes)."""
+    from wtl.data.exchange import export_episodes, export_histories
+
+    if (source / "config.yaml").is_file():
+        done, what = export_histories(source, target), "attempt histories"
+    else:
+        done, what = export_episodes(source, target, format), "episodes"
+    _say(f"{target}: {done.count} {what}", *done.notes)
+
+
+def _say(*sentences: str) -> None:
+    for sentence in sentences:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextlib.contextmanager
 def _main_process_speaks_first() -> Iterator[None]:
     """Let the others wait: torchrun stops all when one ends, and what all say is then heard once."""

@@ -24,6 +24,10 @@ from wtl.core.task import Task
 
 VISIBLE = 18
 """How many of the 39 numbers of an observation a learner gets; they come first."""
+_ROUNDING = 1e-6
+"""Metres by which parameters may be out of range, because somebody kept them as float32."""
+_MOST_OFFERS = 8
+"""A reset asks for its parameters twice, and again for as long as it refuses them."""
 _CAMERA = {"render_mode": "rgb_array", "camera_name": "corner2", "width": 240, "height": 240}
 
 
@@ -63,6 +67,8 @@ class MetaWorldEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
             from tasks.metaworld.fast import accelerate
 
             self.sawyer = accelerate(self.sawyer)
+        self._task, self._offers = "", 0
+        self.sawyer._get_state_rand_vec = self._offer
         self.policy: Any = ENV_POLICY_MAP[name]()  # type: ignore[abstract]
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (VISIBLE,), np.float64)
         self.action_space = self.sawyer.action_space
@@ -71,19 +77,45 @@ class MetaWorldEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """Return the first observation, (18,) float64, and an empty info.
 
-        `options={"task": Task}` is required. Raises ValueError for a task of another family.
+        `options={"task": Task}` is required. Raises ValueError for a task of another family, and for parameters that
+        the family does not have: of another number, out of range, or refused by its own reset.
         """
         task = (options or {}).get("task")
         if not isinstance(task, Task) or task.family != self.name:
             raise ValueError(f"{self.name} is reset with options={{'task': a task of {self.name}}}, got {task!r}")
         data = {
-            "rand_vec": np.array(task.parameters),
+            "rand_vec": self._checked(task),
             "env_cls": ALL_V3_ENVIRONMENTS[self.name],
             "partially_observable": True,
         }
         self.sawyer.set_task(OfficialTask(self.name, pickle.dumps(data)))
         self.full_observation, _ = self.sawyer.reset()
         return self.full_observation[:VISIBLE].copy(), {}
+
+    def _checked(self, task: Task) -> np.ndarray:
+        space, vector = self.sawyer._random_reset_space, np.array(task.parameters, dtype=np.float64)
+        if vector.shape != space.low.shape:
+            raise ValueError(
+                f"task {task.name} of {self.name} must have {space.low.size} parameters, got {vector.size}"
+            )
+        inside = (vector >= space.low - _ROUNDING) & (vector <= space.high + _ROUNDING)  # NaN is not inside
+        if not inside.all():
+            i = int(np.flatnonzero(~inside)[0])
+            raise ValueError(
+                f"parameter {i} of task {task.name} must lie in [{space.low[i]:g}, {space.high[i]:g}], got {vector[i]}"
+            )
+        self._task, self._offers = task.name, 0
+        return vector
+
+    def _offer(self) -> np.ndarray:
+        """Return the parameters of the task; stock, which keeps them, would be asked for others for ever."""
+        self._offers += 1
+        if self._offers > _MOST_OFFERS:
+            raise ValueError(
+                f"{self.name} has no task with the parameters of {self._task}: its own reset refuses them, because "
+                "start and goal are too near to one another"
+            )
+        return self.sawyer._last_rand_vec
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Return gymnasium's; `info["success"]` is Meta-World's flag of this step.

@@ -44,17 +44,25 @@ def draw_sketch(spec: FamilySpec, episode: Episode, step: int) -> np.ndarray:
     """Return a frame of step `step`, drawn from the observations: the hand's path so far, objects, goal.
 
     It shows them from above and, in three dimensions, from the side. An object whose position is all
-    zeros is absent and is left out.
+    zeros is absent and is left out, and so is a goal that is not known or no position. Where an observation holds no
+    positions at all, there is nothing to draw.
     """
     layout, observations = spec.layout, episode.trajectory.observations
+    if not layout.points:
+        image = Image.new("RGB", (FRAME_PIXELS, FRAME_PIXELS), _WHITE)
+        text = "observations without positions"
+        ImageDraw.Draw(image).text((4, 2), text, fill=_BLACK, font=ImageFont.load_default(10))
+        return np.asarray(image)
+    is_place = len(episode.goal) == layout.dimensions and bool(np.isfinite(episode.goal).all())
+    goals = [(episode.goal, 7, _GREEN)] if is_place else []
     hand, *objects = (observations[:, start : start + layout.dimensions] for start in layout.points)
-    shown = np.concatenate([hand, *objects, episode.goal[None]])
-    shown = shown[shown.any(axis=1)]
+    shown = np.concatenate([hand, *objects, *(goal[None] for goal, _, _ in goals)])
+    shown = shown[shown.any(axis=1)] if shown.any() else shown
     middle, radius = (shown.max(0) + shown.min(0)) / 2, np.ptp(shown, axis=0).max() / 2 * 1.15 + 1e-3
     present = [
         (at[step], colour) for at, colour in zip(objects, cycle((_ORANGE, _BLUE)), strict=False) if at[step].any()
     ]
-    dots = [(episode.goal, 7, _GREEN), *((at, 4, colour) for at, colour in present), (hand[step], 4, _BLACK)]
+    dots = [*goals, *((at, 4, colour) for at, colour in present), (hand[step], 4, _BLACK)]
     points = (np.stack([*(at for at, _, _ in dots), *hand[: step + 1]]) - middle) / radius
     points = np.pad(points, ((0, 0), (0, max(0, 2 - layout.dimensions))))  # a line is drawn in the plane
     views = {"from above": [0, 1], "from the side": [1, 2]} if layout.dimensions == 3 else {"from above": [0, 1]}
@@ -68,7 +76,10 @@ def draw_sketch(spec: FamilySpec, episode: Episode, step: int) -> np.ndarray:
             draw.line(pixels[len(dots) :].ravel().tolist(), fill=_BLACK, width=1)
         for pixel, (_, size, colour) in zip(pixels, dots, strict=False):  # the other pixels are the path
             _draw_dot(draw, pixel, size, colour)
-    _draw_legend(draw, {"hand": [_BLACK], "goal": [_GREEN], "objects": list(dict.fromkeys(c for _, c in present))})
+    _draw_legend(
+        draw,
+        {"hand": [_BLACK], "goal": [c for _, _, c in goals], "objects": list(dict.fromkeys(c for _, c in present))},
+    )
     return np.asarray(image)
 
 

@@ -43,6 +43,8 @@ class Step:
     """Does the work and returns what the manifest says of it."""
     train: TrainConfig | None = None
     """What it trains with, if it does: the one thing that several processes may do together."""
+    check: Callable[[], object] | None = None
+    """Raises ValueError for a mistake in what it reads, before anything is written."""
 
 
 class Pipeline:
@@ -59,7 +61,9 @@ class Pipeline:
     def steps(self) -> list[Step]:
         """Return all stages in order; each method's trainings come after the trials that they read."""
         plan = self.plan
-        steps = [Step("demonstrations", plan.demonstrations, self._demonstrate)]
+        steps = [
+            Step("demonstrations", plan.demonstrations, self._demonstrate, check=lambda: self._demonstrations.adopted())
+        ]
         for method in (plan.main, *plan.others):
             for phase in method.phases:
                 if phase.collection:
@@ -96,6 +100,8 @@ class Pipeline:
             for before in step.stage.inputs:
                 before.require()
             _ = self.plan.distribution  # a mistake in the tasks must show before anything is written
+            if step.check:
+                step.check()
             if step.train:
                 micro_batches_of(step.train, self.group)
             step.stage.begin()
@@ -109,11 +115,15 @@ class Pipeline:
 
     # What the steps make.
 
+    @property
+    def _demonstrations(self) -> DemonstrationStage:
+        c = self.config
+        return DemonstrationStage(self.plan.distribution, c.demonstrations, c.regime, c.seed)
+
     def _demonstrate(self, progress: Progress) -> dict[str, Any]:
-        c, directory = self.config, self.plan.demonstrations.directory
-        stage = DemonstrationStage(self.plan.distribution, c.demonstrations, c.regime, c.seed)
-        stage.collect(directory, self.executor, progress)
-        return _describe(EpisodeStore(directory))
+        directory = self.plan.demonstrations.directory
+        said = self._demonstrations.collect(directory, self.executor, progress)
+        return _describe(EpisodeStore(directory)) | said
 
     def _try(self, method: MethodPlan, phase: Phase, progress: Progress) -> dict[str, Any]:
         c, plan, collection = self.config, self.plan, phase.collection

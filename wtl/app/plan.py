@@ -17,7 +17,7 @@ from wtl.app.stage import Stage
 from wtl.core.files import sha256_of
 from wtl.core.task import TaskDistribution
 from wtl.data.demonstrations import DemonstrationStore
-from wtl.data.store import EpisodeStore
+from wtl.data.store import EpisodeStore, StoreError
 from wtl.methods.checkpoint import load_networks, read_checkpoint
 from wtl.methods.registry import PlayerRecipe, find_method
 from wtl.methods.spec import MethodSpec, Phase
@@ -117,7 +117,12 @@ class Plan:
         """Demonstrations of every task."""
         c = self.config
         settings = {"tasks": to_plain(c.tasks), "seed": c.seed, "twins": c.regime == "goal"}
-        return Stage(self.root / "demonstrations", settings | {"demonstrations": to_plain(c.demonstrations)})
+        settings["demonstrations"] = to_plain(c.demonstrations)
+        stage = Stage(self.root / "demonstrations", settings)
+        if c.demonstrations.own:
+            settings["content_of_own"] = _content(Path(c.demonstrations.own), stage)
+            stage = Stage(stage.directory, settings)
+        return stage
 
     def collection(self, method: MethodPlan, phase: Phase) -> Stage:
         """Trials that are collected before a phase."""
@@ -187,7 +192,10 @@ class Plan:
         """Everything played on the same entries."""
         c = self.config
         settings: dict[str, Any] = {"regime": c.regime, "protocol": to_plain(c.protocol)}
-        settings |= {"evaluation": to_plain(c.evaluation), "seed": c.evaluation_seed}
+        evaluated = to_plain(c.evaluation)
+        if not evaluated["keep_episodes"]:  # so that runs from before there was this choice are still complete
+            del evaluated["keep_episodes"]
+        settings |= {"evaluation": evaluated, "seed": c.evaluation_seed}
         settings["methods"] = [method.spec.name for method in (self.main, *self.others)]
         if c.checkpoint:
             # Settings and weights: the checksum of the weights stands in the description.
@@ -231,3 +239,18 @@ class Plan:
             name = f"{self.main.spec.name}.{variant}"
             found.insert(1, Contestant(name, name, self.make_player(self.main, variant=variant), reads_trials=False))
         return tuple(found)
+
+
+def _content(own: Path, stage: Stage) -> str:
+    """Return the digest of a store of one's own; the recorded one where it is gone after it was adopted.
+
+    Raises:
+        StoreError: it is not there and was never adopted.
+    """
+    manifest = own / "store.json"
+    if manifest.is_file():
+        return sha256_of(manifest)[:16]
+    recorded = stage.recorded().get("content_of_own")
+    if not recorded:
+        raise StoreError(f"demonstrations.own: {own} is no finished episode store; `wtl import` makes one")
+    return str(recorded)

@@ -83,6 +83,11 @@ class Stage:
             )
         return (self.directory / "manifest.json").is_file()
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings with which the folder was begun; none if it was not."""
+        begun = self.directory / "settings.json"
+        return json.loads(begun.read_text())["settings"] if begun.is_file() else {}
+
     def _difference(self, recorded: Mapping[str, Any]) -> str:
         old, new = _flat(recorded), _flat(self.settings)
         changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]

@@ -88,6 +88,8 @@ class Episode:
 
     def __post_init__(self) -> None:
         steps, action_size = self.trajectory.actions.shape
+        object.__setattr__(self, "attempt", int(self.attempt))
+        object.__setattr__(self, "seed", int(self.seed))
         _freeze(self, "goal", np.float32, (None,))
         _freeze(self, "expert_actions", np.float32, (steps, action_size))
 

@@ -80,9 +80,14 @@ class Task:
     name: str
     """Unique, for instance `reach-v3/test/17`."""
     parameters: tuple[float, ...]
-    """The hidden numbers (`rand_vec` on Meta-World). They are never shown to a policy."""
+    """The hidden numbers (`rand_vec` on Meta-World). They are never shown to a policy. None at all say that they are
+    not known, as for somebody's own demonstrations."""
     goal_name: str
     """Tasks of a family with the same goal name have the same hidden goal."""
+
+    def __post_init__(self) -> None:
+        # Numbers of any kind may come in, numpy's too; from here on they are compared and written as plain ones.
+        object.__setattr__(self, "parameters", tuple(map(float, self.parameters)))
 
 
 class TaskFamily(Protocol):

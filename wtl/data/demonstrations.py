@@ -21,7 +21,7 @@ class DemonstrationSampler:
 
     A demonstration may be shown for a task of the same split and family, in regime `goal` of the same hidden goal,
     and never for the identical task: Meta-World resets deterministically, so replaying it would solve the task and
-    measure nothing.
+    measure nothing. A task is its parameters, or its name where a demonstration's parameters are not known.
     """
 
     def __init__(self, tasks: Sequence[Task], regime: Regime) -> None:
@@ -42,7 +42,7 @@ class DemonstrationSampler:
         """
         if self.regime == "none":
             return np.zeros(0, dtype=int)
-        found = [i for i in self._by_key.get(self._key(task), []) if self._tasks[i].parameters != task.parameters]
+        found = [i for i in self._by_key.get(self._key(task), []) if not _same(self._tasks[i], task)]
         if not found:
             raise ValueError(f"no demonstration of another task for {task.name} in regime `{self.regime}`")
         return np.array(found)
@@ -52,6 +52,10 @@ class DemonstrationSampler:
         candidates = self.candidates(task)
         order = stream(seed, "demonstration for", task.name).permutation(len(candidates))
         return [int(candidates[i]) for i in order[:count]]
+
+
+def _same(shown: Task, task: Task) -> bool:
+    return shown.parameters == task.parameters if shown.parameters else shown.name == task.name
 
 
 class DemonstrationStore:

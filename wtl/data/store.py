@@ -9,7 +9,7 @@ manifest closes the store. Trap: within a shard the steps of all episodes stand 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,11 @@ class EpisodeRecord:
     """The shape and the type of each further array; the values themselves where they are strings."""
 
 
+def shard_path(directory: Path, index: int) -> Path:
+    """Return the file of a unit of collection."""
+    return directory / f"shard-{index:05d}.safetensors"
+
+
 def write_shard(directory: Path, index: int, episodes: Sequence[Episode]) -> Path:
     """Write the episodes of one unit of collection and return the file; the same episodes give the same bytes.
 
@@ -76,7 +81,7 @@ def write_shard(directory: Path, index: int, episodes: Sequence[Episode]) -> Pat
                 pieces.setdefault(_extra_key(name, extras[name]["type"]), []).append(np.asarray(array).ravel())
         records.append(asdict(_record(episode, extras)))
     arrays |= {key: np.concatenate(parts) for key, parts in pieces.items()}
-    path = directory / f"shard-{index:05d}.safetensors"
+    path = shard_path(directory, index)
     # One entry and no more: safetensors writes several in an order of its own, another one each time.
     write_atomically(path, save(arrays, metadata={"episodes": json.dumps(records)}))
     return path
@@ -121,11 +126,31 @@ def close_store(directory: Path, shard_count: int) -> None:
     """
     shards = []
     for index in range(shard_count):
-        path = directory / f"shard-{index:05d}.safetensors"
+        path = shard_path(directory, index)
         if not path.is_file():
             raise StoreError(f"cannot close {directory}: {path.name} is missing; run the same command again")
         shards.append({"file": path.name, "sha256": sha256_of(path)})
     write_atomically(directory / "store.json", json.dumps({"version": VERSION, "shards": shards}, indent=1).encode())
+
+
+def write_store(directory: Path, episodes: Iterable[Episode], shard_episodes: int = 100) -> int:
+    """Write a whole store, some shards with at most so many episodes of equal sizes; return the number of episodes."""
+    part: list[Episode] = []
+    shards = count = 0
+    for episode in episodes:
+        if part and (len(part) == shard_episodes or _sizes(episode) != _sizes(part[0])):
+            write_shard(directory, shards, part)
+            part, shards = [], shards + 1
+        part.append(episode)
+        count += 1
+    if part:
+        write_shard(directory, shards, part)
+        close_store(directory, shards + 1)
+    return count
+
+
+def _sizes(episode: Episode) -> tuple[int, int]:
+    return episode.trajectory.observations.shape[1], episode.trajectory.actions.shape[1]
 
 
 def _open_shard(path: Path) -> tuple[dict[str, np.ndarray], list[EpisodeRecord]]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from wtl.compute.executor import Executor
 from wtl.core.episode import Context, Episode
-from wtl.core.files import write_atomically
 from wtl.core.rng import seed_for
 from wtl.core.task import Regime, Split, Task, TaskDistribution, TaskFamily
-from wtl.data.store import EpisodeStore, close_store, write_shard
+from wtl.data.store import close_store, write_shard
 from wtl.play.attempts import worker_pool
 from wtl.play.noise import Expert, NoiseConfig
 from wtl.play.policy import Attempt, Session
 from wtl.play.rollout import RolloutSettings, play
+from wtl.stages.adoption import Adopted, adopt_demonstrations
 from wtl.stages.units import Progress, cut_by_family, run_units
 
 
@@ -24,7 +24,8 @@ class DemonstrationsConfig:
     """How demonstrations are made. Failures are done again, with less noise each time."""
 
     own: str = ""
-    """A finished episode store of one's own, used instead of asking the expert."""
+    """A finished episode store of one's own (`wtl import` makes one), used instead of asking the expert. Other content
+    at the same path is noticed."""
     noise: float = 0.3
     """Largest standard deviation of the noise in executed actions; every episode draws its own below it."""
     after_success_steps: int = 5
@@ -95,15 +96,28 @@ class DemonstrationStage:
     regime: Regime
     seed: int
 
-    def collect(self, directory: Path, executor: Executor, progress: Progress) -> None:
+    def adopted(self) -> Adopted | None:
+        """Return the demonstrations of one's own, checked; None where the expert is asked.
+
+        Raises:
+            ValueError: they do not fit (`adopt_demonstrations`).
+        """
+        if not self.config.own:
+            return None
+        return adopt_demonstrations(self.distribution, Path(self.config.own), self.regime, self.config.splits)
+
+    def collect(self, directory: Path, executor: Executor, progress: Progress) -> dict[str, int]:
         """Demonstrate every task of the splits; in regime `goal` also its twin with another start.
+
+        Returns:
+            What there is to say of it beside the store.
 
         Raises:
             ValueError: regime `goal` on a family that has one start only; a store of one's own that does not fit.
         """
-        if self.config.own:
-            adopt_demonstrations(self.distribution, Path(self.config.own), directory)
-            return
+        if own := self.adopted():
+            own.write(directory)
+            return {"failed_and_left_out": own.failed} if own.failed else {}
         tasks = [task for split in self.config.splits for task in self.distribution.split(split)]
         families = self.distribution.families
         if self.regime == "goal":
@@ -114,27 +128,4 @@ class DemonstrationStage:
         ]
         run_units(_demonstrate_unit, units, executor, progress)
         close_store(directory, len(units))
-
-
-def adopt_demonstrations(distribution: TaskDistribution, source: Path, directory: Path) -> None:
-    """Copy a store of one's own demonstrations, after checking that it fits the tasks.
-
-    Raises:
-        ValueError: no finished store, no demonstration in it, or an episode of an unknown family or size.
-    """
-    store = EpisodeStore(source)
-    layout, action_size = distribution.spec.layout, distribution.spec.action_size
-    for number, episode in enumerate(store):
-        seen, done = episode.trajectory.observations.shape[1], episode.trajectory.actions.shape[1]
-        if episode.task.family not in distribution.families or episode.role != "demonstration":
-            raise ValueError(
-                f"episode {number} of {source} is a {episode.role} of {episode.task.family}; not usable here"
-            )
-        if (seen, done) != (layout.size, action_size):
-            raise ValueError(
-                f"episode {number} of {source} has {seen} observation and {done} action numbers, "
-                f"expected {layout.size} and {action_size}"
-            )
-    for file in sorted(source.glob("shard-*.safetensors")):
-        write_atomically(directory / file.name, file.read_bytes())
-    write_atomically(directory / "store.json", (source / "store.json").read_bytes())
+        return {}

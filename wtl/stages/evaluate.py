@@ -1,13 +1,14 @@
 """Stage: every method and control on one fixed, saved list of entries.
 
 An entry is a task, a demonstration of another task and a seed; every method plays the same entries and each is
-counted once. Units are resumable. Free of torch at import.
+counted once. Units are resumable. Results are one line an episode; the episodes themselves are kept on demand, in a
+store beside them (`keep_episodes`). Free of torch at import.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from wtl.core.files import write_atomically
 from wtl.core.rng import seed_for
 from wtl.core.task import Regime, Split, TaskDistribution, TaskFamily
 from wtl.data.demonstrations import DemonstrationStore
+from wtl.data.histories import Part, with_part
+from wtl.data.store import close_store, shard_path, write_shard
 from wtl.play.attempts import extended, play_attempt
 from wtl.play.policy import Player, Session
 from wtl.play.protocol import ProtocolConfig
@@ -50,6 +53,9 @@ class EvaluationConfig:
     """Which variants of the run's own method are evaluated beside it (`wtl methods`), such as `told_goal`."""
     unit_entries: int = 25
     """Entries of a unit of work, about."""
+    keep_episodes: bool = False
+    """Whether every episode is kept, with the demonstrations that were shown, in a store beside the results, from which
+    `wtl export RUN FILE.parquet` makes attempt histories. It changes no result."""
 
     def __post_init__(self) -> None:
         for name in self.controls:
@@ -154,7 +160,12 @@ class EvaluationStage:
         write_atomically(directory / "entries.json", json.dumps(described, indent=1).encode())
         hidden = {n: {"hidden_goal": f.spec.hidden_goal} for n, f in sorted(self.distribution.families.items())}
         write_atomically(directory / "families.json", json.dumps(hidden, indent=1).encode())
+        for unit in units:
+            if self.config.keep_episodes and not unit.shard.is_file():
+                unit.path.unlink(missing_ok=True)  # its episodes were lost, so it is played again
         run_units(_play_unit, units, executor, progress)
+        if self.config.keep_episodes:
+            close_store(directory / "episodes", len(units))
         rows = [row for unit in units for row in read_results(unit.path)]
         write_results(directory / "episodes.csv", rows)
         return len(rows)
@@ -190,6 +201,11 @@ class _Unit:
     settings: _UnitFacts
 
     @property
+    def shard(self) -> Path:
+        """Where its episodes are kept, if they are."""
+        return shard_path(self.path.parent.parent / "episodes", int(self.path.stem))
+
+    @property
     def sessions(self) -> list[Session]:
         return [entry.session for entry in self.entries]
 
@@ -214,41 +230,60 @@ class _Unit:
         ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Played:
+    """The episodes of one attempt of a unit, one an entry."""
+
+    by: Contestant
+    control: str
+    attempt: int
+    episodes: Sequence[Episode]
+
+
 def _play_unit(unit: _Unit) -> int:
-    rows = [row for contestant in unit.contestants for row in _play_contestant(unit, contestant)]
+    played = [part for contestant in unit.contestants for part in _play_contestant(unit, contestant)]
+    if unit.settings.config.keep_episodes:
+        write_shard(unit.shard.parent, int(unit.path.stem), _kept(unit, played))
+    rows = [row for part in played for row in unit.rows(part.by.name, part.control, part.attempt, part.episodes)]
     write_results(unit.path, rows)
     return len(rows)
 
 
-def _play_contestant(unit: _Unit, contestant: Contestant) -> list[EpisodeResult]:
+def _kept(unit: _Unit, played: Sequence[_Played]) -> list[Episode]:
+    """Return what was shown and what was played, each with its place in the evaluation."""
+    places = [Part(s.task.name, s.seed, unit.settings.protocol.name) for s in unit.sessions]
+    kept = [with_part(e, place) for s, place in zip(unit.sessions, places, strict=True) for e in s.demonstrations]
+    for part in played:
+        for place, episode in zip(places, part.episodes, strict=True):
+            own = replace(place, method=part.by.name, control=part.control, attempt=part.attempt)
+            kept.append(with_part(episode, own))
+    return kept
+
+
+def _play_contestant(unit: _Unit, contestant: Contestant) -> Iterator[_Played]:
     config, player = unit.settings.config, contestant.make_player(unit.family.spec)
-    rows: list[EpisodeResult] = []
     contexts = [session.context for session in unit.sessions]
     for number in range(config.attempts + 1 if contestant.reads_trials else 1):
         if number and number == config.control_attempt:
             for name in config.controls:
-                rows += _play_control(unit, contestant, player, name, contexts)
+                yield from _play_control(unit, contestant, player, name, contexts)
         episodes = unit.play(contexts, player, number, contestant.label, number)
-        rows += unit.rows(contestant.name, "", number, episodes)
+        yield _Played(contestant, "", number, episodes)
         contexts = extended(contexts, episodes)
-    return rows
 
 
 def _play_control(
     unit: _Unit, contestant: Contestant, player: Player, name: str, contexts: Sequence[Context]
-) -> list[EpisodeResult]:
+) -> Iterator[_Played]:
     control = find_control(name)
     if not all(control.applies(entry) for entry in unit.entries):
-        return []
+        return
     shown = [
         control.change(context, entry, contexts[i if entry.partner is None else entry.partner])
         for i, (context, entry) in enumerate(zip(contexts, unit.entries, strict=True))
     ]
     # An episode's number says how many trials its context holds, and seeds its randomness.
-    number = len(shown[0].trials)
-    label, attempt = (
-        "/".join(part for part in (contestant.label, control.name) if part),
-        unit.settings.config.control_attempt,
-    )
+    number, attempt = len(shown[0].trials), unit.settings.config.control_attempt
+    label = "/".join(part for part in (contestant.label, control.name) if part)
     episodes = unit.play(shown, player, number, label, begin=attempt)
-    return unit.rows(contestant.name, control.name, attempt, episodes)
+    yield _Played(contestant, control.name, attempt, episodes)

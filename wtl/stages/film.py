@@ -19,6 +19,7 @@ from wtl.core.episode import Context, Episode
 from wtl.core.rng import seed_for
 from wtl.core.task import TaskFamily
 from wtl.play.attempts import extended, worker_pool
+from wtl.play.noise import Expert
 from wtl.play.policy import Attempt, Player, Policy, Session, StepBatch
 from wtl.play.protocol import ProtocolConfig
 from wtl.play.rollout import RolloutSettings, play
@@ -88,6 +89,9 @@ class Film:
         return clips
 
     def _demonstration(self, stage: gymnasium.Env[Any, Any] | None, episode: Episode) -> Clip:
+        if stage is None or episode.source != Expert.source or not episode.task.parameters:
+            # Somebody's own demonstration is drawn as it was recorded; her actions need not fit our simulator.
+            return Clip("demonstration", episode.trajectory.success, self._sketches(episode))
         session = Session(episode.task, Context(), (), episode.seed)
         settings = RolloutSettings(len(episode.trajectory), None)
         clip, _ = self._play(stage, session, [Context()], Replay(episode), episode.seed, 0, settings)
@@ -108,12 +112,17 @@ class Film:
         attempt = Attempt(self.family, environments, [session], contexts, [seed], number)
         episodes = play(attempt, player, settings, camera if stage is not None else None)
         trajectory = episodes[0].trajectory
-        frames = camera.frames
-        if stage is None:
-            steps = range(0, len(trajectory) + 1, EVERY_STEPS)
-            frames = [draw_sketch(self.family.spec, episodes[0], step) for step in steps]
-        shown = frames[:: max(1, -(-len(frames) // MOST_FRAMES))]
-        return Clip(f"attempt {number}", trajectory.success, tuple(shown)), episodes
+        frames = self._sketches(episodes[0]) if stage is None else _thinned(camera.frames)
+        return Clip(f"attempt {number}", trajectory.success, frames), episodes
+
+    def _sketches(self, episode: Episode) -> tuple[np.ndarray, ...]:
+        steps = range(0, len(episode.trajectory) + 1, EVERY_STEPS)
+        return _thinned([draw_sketch(self.family.spec, episode, step) for step in steps])
+
+
+def _thinned(frames: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return at most `MOST_FRAMES` of them, evenly."""
+    return tuple(frames[:: max(1, -(-len(frames) // MOST_FRAMES))])
 
 
 def open_camera(family: TaskFamily, required: bool) -> gymnasium.Env[Any, Any] | None:
