@@ -16,7 +16,6 @@ from wtl.data.meta_batches import Batch
 from wtl.data.segments import make_context_batch
 from wtl.methods.transfer.copier import Copier, CopierConfig, States
 from wtl.methods.transfer.copying import CopierLearner, CopyingConfig, CopyingPolicy, Lapses, still_steps
-from wtl.play.policy import StepBatch
 
 LAYOUT = replace(PLANE, hand_step=0.05)
 SPEC = FamilySpec("alpha", LAYOUT, 3, 10, 2, True, 1.0)
@@ -214,34 +213,13 @@ def test_one_try_is_never_given_up() -> None:
 
 
 def test_lapses_are_drawn_by_row_and_some_rows_have_none() -> None:
-    policies = [Lapses(policy_of(), LAYOUT, 0.0, [seed]) for seed in range(30)]
+    policies = [Lapses(policy_of(), [seed]) for seed in range(30)]
     observation = SHOWN.observations[5]
     changed = [
-        sum(
-            not np.array_equal(a, b)
-            for a, b in zip(played_by(lapsing, observation), played_by(policy_of(), observation))
-        )
+        sum(not np.array_equal(a, b) for a, b in zip(played_by(lapsing, observation), played_by(policy_of(), observation)))
         for lapsing in policies
     ]
     assert 5 < sum(count == 0 for count in changed) < 29 and max(changed) >= 3
-
-
-def test_objects_are_seen_a_little_off_while_it_practises_and_the_hand_is_not() -> None:
-    shown: list[np.ndarray] = []
-
-    class Looking:
-        action_size = 3
-
-        def act(self, step: StepBatch) -> np.ndarray:
-            shown.append(step.observations)
-            return np.zeros((len(step.rows), 3))
-
-    observation = SHOWN.observations[5]  # its third place is absent
-    for _ in played_by(Lapses(Looking(), LAYOUT, 1.0, [1]), observation):
-        pass
-    off = np.concatenate(shown) - observation
-    assert (off[:, 2:4] != 0).all() and np.abs(off[:, 2:4]).max() < 5 * LAYOUT.hand_step
-    assert not off[:, [0, 1, 4, 5, 6]].any()
 
 
 def played_by(policy: CopyingPolicy | Lapses, observation: np.ndarray) -> list[np.ndarray]:

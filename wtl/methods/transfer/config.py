@@ -102,8 +102,8 @@ class LearnedConfig(InferenceConfig):
     """Largest standard deviation of the noise in what the expert executes beside its path."""
     own_noise: float = 0.4
     """The same where the controller itself leads."""
-    sight_noise_steps: float = 0.8
-    """Largest standard deviation of the noise in where objects are seen, in training, in hand steps."""
+    sight_noise_steps: float = 0.5
+    """Largest deviation of where objects are seen in training, in hand steps."""
     control_rounds: int = 2
     """How often the controller leads, told the true goal, and learns what the expert would have done there."""
     control_tasks: int | None = 800

@@ -232,7 +232,7 @@ class CopierLearner:
     def _seen(self, observations_BQO: Tensor, generator: torch.Generator) -> Tensor:
         layout = self.network.layout
         scale = torch.rand(len(observations_BQO), 1, 1, generator=generator)
-        scale = scale * (torch.rand(scale.shape, generator=generator) < 0.6) * self.sight_noise * layout.hand_step
+        scale = scale * (torch.rand(scale.shape, generator=generator) < 0.4) * self.sight_noise * layout.hand_step
         seen = observations_BQO.clone()
         for point in layout.points[1:]:
             place = seen[..., point : point + layout.dimensions]
@@ -271,20 +271,16 @@ def _mirrored_points(matrices_B22: Tensor, observations: Tensor, layout: Observa
 
 
 class Lapses:
-    """A policy that is disturbed as a real one is: it sees objects a little off, and now and then it does something
-    random for a few steps, with the gripper too, so that what it held it drops.
+    """A policy that now and then does something random for a few steps, with the gripper too: what it held it drops.
 
     What a controller is trained on must hold states from which only it can recover.
     """
 
-    def __init__(
-        self, policy: TrackingPolicy, layout: ObservationLayout, sight_noise: float, seeds: Sequence[int]
-    ) -> None:
-        """Draw what each row suffers: two rows in three have no lapses, and sight is off by up to `sight_noise`."""
-        self._policy, self._layout = policy, layout
+    def __init__(self, policy: TrackingPolicy, seeds: Sequence[int]) -> None:
+        """Draw the rate of each row: two rows in three have no lapses."""
+        self._policy = policy
         self._generators = [stream(seed_for(seed, "lapses"), "lapses") for seed in seeds]
         self._rate = [float(generator.choice([0.0, 0.0, 0.02])) for generator in self._generators]
-        self._off = [sight_noise * layout.hand_step * generator.random() for generator in self._generators]
         self._left = np.zeros(len(seeds), int)
         self._push = np.zeros((len(seeds), policy.action_size))
 
@@ -295,13 +291,7 @@ class Lapses:
 
     def act(self, step: StepBatch) -> np.ndarray:
         """See `Policy.act`."""
-        seen = np.array(step.observations)
-        for i, row in enumerate(step.rows.tolist()):
-            for point in self._layout.points[1:]:
-                place = seen[i, point : point + self._layout.dimensions]
-                noise = self._off[row] * self._generators[row].standard_normal(len(place))
-                seen[i, point : point + self._layout.dimensions] = place + noise * place.any()
-        actions = self._policy.act(replace(step, observations=seen))
+        actions = self._policy.act(step)
         for i, row in enumerate(step.rows.tolist()):
             generator = self._generators[row]
             if self._left[row] == 0 and generator.random() < self._rate[row]:

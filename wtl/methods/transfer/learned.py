@@ -86,18 +86,17 @@ class _Disturbed:
 
 
 def _disturbed(config: LearnedConfig, tasks: TaskDistribution, shown: EpisodeStore, networks: Networks) -> Player:
-    lapsing = functools.partial(_lapsing, _track(config, networks), config.sight_noise_steps)
     return _Disturbed(
-        ToldGoal(lapsing, "disturbed control"),
+        ToldGoal(functools.partial(_lapsing, _track(config, networks)), "disturbed control"),
         NoiseConfig(config.own_noise, varied=True),
     )
 
 
 def _lapsing(
-    track: Tracking, sight_noise: float, layout: ObservationLayout, references: Sequence[Trajectory],
-    hypotheses: Hypotheses, seeds: Sequence[int],
+    track: Tracking, layout: ObservationLayout, references: Sequence[Trajectory], hypotheses: Hypotheses,
+    seeds: Sequence[int],
 ) -> Lapses:  # fmt: skip
-    return Lapses(track(layout, references, hypotheses, seeds), layout, sight_noise, seeds)
+    return Lapses(track(layout, references, hypotheses, seeds), seeds)
 
 
 def _misled(config: LearnedConfig, tasks: TaskDistribution, shown: EpisodeStore, networks: Networks) -> Player:
