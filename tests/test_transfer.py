@@ -25,6 +25,7 @@ from wtl.methods.transfer.config import TransferConfig
 from wtl.methods.transfer.controller import TransferPolicy
 from wtl.methods.transfer.method import ScorerLearner, TransferMethod, choose_reference
 from wtl.methods.transfer.misled import MisledTransfer, make_misled
+from wtl.methods.transfer.repeating import repeatable
 from wtl.methods.transfer.scorer import Goals, OffsetScorer, ScorerConfig, most_promising
 from wtl.play.policy import Attempt, Session
 
@@ -51,29 +52,41 @@ def actions(method: TransferMethod, contexts: list[Context], seeds: Sequence[int
 # Which reference is tracked.
 
 
-def test_the_newest_success_is_taken_then_the_demonstration_then_the_best_trial() -> None:
-    both = Context((SHOWN,), (SOLVED[0], SOLVED[1], FAILED[2]))
-    assert choose_reference(both, SOLVED[1].observations[0]) is SOLVED[1]
-    assert choose_reference(both, NOW[0]) is SHOWN  # from another start there is no better one
-    assert choose_reference(Context((SHOWN,), (FAILED[0],)), NOW[0]) is SHOWN
+def test_the_demonstration_is_taken_then_the_newest_success_then_the_best_trial() -> None:
+    assert choose_reference(Context((SHOWN,), (SOLVED[0], FAILED[2]))) is SHOWN
+    assert choose_reference(Context((), (SOLVED[0], SOLVED[1], FAILED[2]))) is SOLVED[1]
     poor, rich = (replace(FAILED[0], rewards=np.full(5, value)) for value in (0.1, 0.2))
-    assert choose_reference(Context((), (poor, rich, poor)), NOW[0]) is rich
+    assert choose_reference(Context((), (poor, rich, poor))) is rich
     with pytest.raises(ValueError, match="expects a demonstration or a trial, got neither; choose another method"):
-        choose_reference(Context(), NOW[0])
+        choose_reference(Context())
 
 
 def test_a_success_from_the_identical_start_is_repeated_whatever_else_is_known() -> None:
-    def first(seed: int, context: Context) -> np.ndarray:
-        return made(seed=seed).adapt([context], [1]).act(step_of(SOLVED[0].observations[:1]))
+    """Step by step, as long as what is seen is what was seen then; else the method goes on by itself."""
+    for seed, context in ((0, Context((), (SOLVED[0],))), (9, Context((SHOWN,), (FAILED[1], SOLVED[0])))):
+        policy = made(seed=seed).adapt([context], [1])
+        for t in range(3):
+            action = policy.act(step_of(SOLVED[0].observations[t : t + 1], number=t))
+            np.testing.assert_array_equal(action[0], SOLVED[0].actions[t])
+        elsewhere = policy.act(step_of(SOLVED[0].observations[3:4] + 0.1, number=3))
+        assert not np.array_equal(elsewhere[0], SOLVED[0].actions[3])
+        again = policy.act(step_of(SOLVED[0].observations[4:5], number=4))
+        assert not np.array_equal(again[0], SOLVED[0].actions[4])  # what has once differed is another world
 
-    alone = first(0, Context((), (SOLVED[0],)))
-    np.testing.assert_array_equal(alone, first(0, Context((SHOWN,), (FAILED[1], SOLVED[0]))))
-    np.testing.assert_array_equal(alone, first(9, Context((SHOWN,), (SOLVED[0],))))
+
+def test_rows_that_repeat_and_rows_that_do_not_stand_side_by_side() -> None:
+    method, there = made(), SOLVED[0].observations[0]
+    contexts = [Context((SHOWN,), (FAILED[1],)), Context((SHOWN,), (SOLVED[0],))]
+    together = method.adapt(contexts, [1, 2]).act(step_of(np.stack([NOW[0], there])))
+    np.testing.assert_allclose(together[0], actions(method, contexts[:1])[0], atol=1e-9)
+    np.testing.assert_array_equal(together[1], SOLVED[0].actions[0])
 
 
 def test_a_success_that_is_masked_is_not_known_to_be_one() -> None:
     masked = Context((SHOWN,), (SOLVED[0].with_outcome_masked(),))
-    assert choose_reference(masked, SOLVED[0].observations[0]) is SHOWN
+    assert repeatable(masked, SOLVED[0].observations[0]) is None
+    assert repeatable(Context((SHOWN,), (SOLVED[0],)), SOLVED[0].observations[0]) is SOLVED[0]
+    assert repeatable(Context((SHOWN,), (SOLVED[0],)), NOW[0]) is None
 
 
 def test_rows_act_by_themselves() -> None:

@@ -35,7 +35,7 @@ class CopyingConfig:
 
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     """How much of a trajectory is the reference."""
-    patience_steps: int = 20
+    patience_steps: int = 10
     """Control steps that the hand may stand still beyond the longest rest in the reference."""
     longest: float = 3.0
     """How much longer than the reference one try may be."""

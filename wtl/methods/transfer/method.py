@@ -1,6 +1,6 @@
 """Improvement as inference, at its plainest: the demonstrated trajectory, warped by one goal offset.
 
-The network maps demonstration and trials to that offset, and `controller` tracks the warped trajectory. What has
+The scorer maps demonstration and trials to that offset, and a controller tracks the warped trajectory. What has
 succeeded from the identical start is repeated; from another start, `rules` says where the end goes now. Nothing of a
 family needs to be recognised, so families never seen are handled like all others.
 """
@@ -21,6 +21,7 @@ from wtl.data.meta_batches import Batch
 from wtl.data.segments import make_context_batch
 from wtl.methods.learner import Losses
 from wtl.methods.transfer.config import InferenceConfig
+from wtl.methods.transfer.repeating import RepeatingPolicy, repeatable
 from wtl.methods.transfer.rules import offsets_after_success
 from wtl.methods.transfer.scorer import Goals, OffsetScorer, most_promising
 from wtl.methods.transfer.tracking import Tracking, TrackingPolicy
@@ -72,7 +73,7 @@ class TransferMethod:
 
     def _policy(self, contexts: Sequence[Context], start_BO: np.ndarray, seeds: Sequence[int]) -> TrackingPolicy:
         config, layout = self.config, self.spec.layout
-        references = [choose_reference(c, start) for c, start in zip(contexts, start_BO, strict=True)]
+        references = [choose_reference(context) for context in contexts]
         generators = [stream(seed, "guesses") for seed in seeds]
         offsets = np.zeros((len(contexts), config.hypotheses, layout.dimensions))
         asked = []
@@ -89,7 +90,9 @@ class TransferMethod:
         for row in asked:
             if contexts[row].solved:
                 offsets[row] = self._after_success(contexts[row], start_BO[row], offsets[row])
-        return self.track(layout, references, lambda rows, _: offsets[rows], seeds)
+        policy = self.track(layout, references, lambda rows, _: offsets[rows], seeds)
+        recorded = [repeatable(context, start) for context, start in zip(contexts, start_BO, strict=True)]
+        return RepeatingPolicy(policy, recorded, layout) if any(recorded) else policy
 
     def _after_success(self, context: Context, start_O: np.ndarray, others_HD: np.ndarray) -> np.ndarray:
         """Return (H, D): what the successes say, then what was inferred from rewards."""
@@ -118,23 +121,17 @@ class TransferMethod:
         return np.stack(found)
 
 
-def choose_reference(context: Context, start_O: np.ndarray) -> Trajectory:
-    """Return what an episode that begins with this observation goes by.
+def choose_reference(context: Context) -> Trajectory:
+    """Return what an episode goes by: the demonstration, else the newest success, else the trial with the best reward.
 
-    It is the newest trial that succeeded from the identical start, which can be repeated as it is; else the
-    demonstration; else the newest trial that succeeded; else the trial with the best mean reward. A success from
-    another start is no better reference than the demonstration: it holds every failed hypothesis before it.
+    A success is no better reference than the demonstration: it holds every failed hypothesis before it.
 
     Raises:
         ValueError: there is nothing.
     """
-    solved = [trial for trial in context.trials if trial.success]
-    start = np.asarray(start_O, np.float32)
-    repeatable = [trial for trial in solved if np.array_equal(trial.observations[0], start)]
-    if repeatable:
-        return repeatable[-1]
     if context.demonstration is not None:
         return context.demonstration
+    solved = [trial for trial in context.trials if trial.success]
     if solved:
         return solved[-1]
     if context.trials:

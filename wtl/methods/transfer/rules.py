@@ -49,9 +49,12 @@ def offsets_after_success(
 
 
 def _end(trajectory: Trajectory, layout: ObservationLayout, config: ReferenceConfig, point: int) -> np.ndarray:
-    """Return (D,): where a point is shortly after the first success, when it has come nearer to the goal."""
-    solved = int(trajectory.successes.argmax()) + 1 if trajectory.success else len(trajectory)
-    end = min(solved + config.tail_steps, len(trajectory))
+    """Return (D,): where a point was when the task was last solved, at most shortly after the first success.
+
+    Later it has come nearer to the goal, unless it has only passed by.
+    """
+    solved = np.flatnonzero(trajectory.successes[: int(trajectory.successes.argmax()) + 1 + config.tail_steps])
+    end = int(solved[-1]) + 1 if len(solved) else len(trajectory)
     return layout.positions(trajectory.observations[end].astype(np.float64))[point]
 
 

@@ -39,7 +39,8 @@ class ScorerConfig:
     """Candidates that are scored when it acts."""
     visible_prior: float = 0.3
     """When it acts, at least this much of the probability goes, in equal parts, to offsets along with something
-    visible: in a family never seen the scorer can be sure of the wrong one, and these are few and soon tried."""
+    visible: in a family never seen the scorer can be sure of the wrong one, and these are few and soon tried. With k
+    trials, in which they were tried, it is this much to the power of 1 + k."""
 
     def __post_init__(self) -> None:
         for name in ("width", "negatives", "proposals"):
@@ -295,7 +296,8 @@ class OffsetScorer(nn.Module):
         crowd = torch.cat([torch.zeros_like(visible[..., 0]), weights + math.log(2 * self.config.negatives / count)], 1)
         scores = scores + crowd
         scores[:, :points] = scores[:, :points].masked_fill(~there, -1e4)
-        prior = self.config.visible_prior
+        tried = 0 if context.trials is None else context.trials.masked_BS.shape[1]
+        prior = self.config.visible_prior ** (1 + tried)
         probability = (1.0 - prior) * scores.softmax(dim=1)
         probability[:, :points] += prior * there / there.sum(dim=1, keepdim=True)
         return candidates, probability

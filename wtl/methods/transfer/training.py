@@ -36,7 +36,8 @@ def scorer_phases(
                 retries=number > 0,
                 labelled=False,
                 player=None if number else misled,
-                tasks=None if number else config.misled_tasks, other_starts=not number,
+                tasks=None if number else config.misled_tasks,
+                other_starts=not number,
             ),
             start_from=SCORER if number else "",
         )
