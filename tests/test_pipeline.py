@@ -128,6 +128,49 @@ def test_a_method_whose_first_trials_somebody_else_plays(tmp_path: Path) -> None
     assert content(tmp_path / "run") == before
 
 
+def test_a_method_with_two_networks_and_its_variants(tmp_path: Path) -> None:
+    """The controller learns first, from the expert and from where it has led; each network reads its own trials."""
+    short = "{steps: 6, validate_every_steps: 3, log_every_steps: 2, validation_batches: 1, warmup_steps: 1}"
+    names = ("train", "control_train", "later_control_train", "last_control_train")
+    config = load_config("toy", tiny(
+        tmp_path / "run", "method=learned_transfer", "evaluation.methods=[transfer_told_goal]",
+        "evaluation.variants=[told_goal, blind_search]",
+        "methods.learned_transfer={frames: 6, control_rounds: 1, control_tasks: 4, misled_tasks: 6}",
+        "methods.learned_transfer.scorer={width: 16, negatives: 8, proposals: 50}",
+        "methods.learned_transfer.copier={frames: 6, width: 12, heads: 2, hidden: 16, ahead_frames: [1, 2]}",
+        *(f"methods.learned_transfer.{name}={short}" for name in names),
+    ))  # fmt: skip
+    run_everything(config)
+    stores = [EpisodeStore(tmp_path / "run/learned_transfer" / f"trials-{n}") for n in range(3)]
+    players = [{record.source for record in store.records} for store in stores]
+    assert players == [{"demonstrator"}, {"disturbed control"}, {"misled transfer"}]
+    labelled = [all(np.isfinite(episode.expert_actions).all() for episode in store) for store in stores]
+    assert labelled == [True, True, False]
+    read = {p.name: [stage.directory.name for stage in Plan(config).stores(Plan(config).main, p)]
+            for p in Plan(config).main.phases}  # fmt: skip
+    assert read == {
+        "control-0": ["demonstrations", "trials-0"],
+        "control-1": ["demonstrations", "trials-0", "trials-1"],
+        "scorer-0": ["demonstrations", "trials-2"],
+    }
+    results = read_results(tmp_path / "run" / "evaluation" / "episodes.csv")
+    variants = {"learned_transfer.told_goal", "learned_transfer.blind_search"}
+    assert {r.method for r in results} == {"learned_transfer", "transfer_told_goal", *variants}
+    assert {r.attempt for r in results if r.method in variants} == {0}
+    before = content(tmp_path / "run")
+    run_everything(config)
+    assert content(tmp_path / "run") == before
+
+
+def test_a_variant_that_a_method_does_not_have_is_one_sentence(tmp_path: Path) -> None:
+    config = load_config("toy", tiny(tmp_path, "evaluation.variants=[told_goal]"))
+    with pytest.raises(ValueError, match="imitation has no variant 'told_goal'; it has none"):
+        Plan(config)
+    other = load_config("toy", tiny(tmp_path, "method=learned_transfer", "evaluation.variants=[told]"))
+    with pytest.raises(ValueError, match="has no variant 'told'; it has told_goal, blind_search"):
+        Plan(other)
+
+
 def test_another_seed_begins_with_other_weights(
     toy_run: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from wtl.data.segments import make_context_batch
 from wtl.data.store import EpisodeStore, close_store, write_shard
 from wtl.methods.learner import TrainConfig
 from wtl.methods.transfer.config import TransferConfig
+from wtl.methods.transfer.controller import TransferPolicy
 from wtl.methods.transfer.method import ScorerLearner, TransferMethod, choose_reference
 from wtl.methods.transfer.misled import MisledTransfer, make_misled
-from wtl.methods.transfer.scorer import OffsetScorer, ScorerConfig, most_promising
+from wtl.methods.transfer.repeating import repeatable
+from wtl.methods.transfer.scorer import Goals, OffsetScorer, ScorerConfig, most_promising
 from wtl.play.policy import Attempt, Session
 from wtl.tasks.toy import ToyFamily, distribution
 
@@ -39,7 +42,7 @@ def made(seed: int = 0, config: TransferConfig = CONFIG) -> TransferMethod:
     torch.manual_seed(seed)
     scorer = OffsetScorer(config.scorer, SPEC)
     scorer.features.fit(torch.randn(30, PLANE.size))
-    return TransferMethod(config, SPEC, scorer, "untrained")
+    return TransferMethod(config, SPEC, scorer, functools.partial(TransferPolicy, config.controller), "untrained")
 
 
 def actions(method: TransferMethod, contexts: list[Context], seeds: Sequence[int] = (1, 2, 3)) -> np.ndarray:
@@ -49,29 +52,41 @@ def actions(method: TransferMethod, contexts: list[Context], seeds: Sequence[int
 # Which reference is tracked.
 
 
-def test_the_newest_success_is_taken_then_the_demonstration_then_the_best_trial() -> None:
-    both = Context((SHOWN,), (SOLVED[0], SOLVED[1], FAILED[2]))
-    assert choose_reference(both, SOLVED[1].observations[0]) is SOLVED[1]
-    assert choose_reference(both, NOW[0]) is SHOWN  # from another start there is no better one
-    assert choose_reference(Context((SHOWN,), (FAILED[0],)), NOW[0]) is SHOWN
+def test_the_demonstration_is_taken_then_the_newest_success_then_the_best_trial() -> None:
+    assert choose_reference(Context((SHOWN,), (SOLVED[0], FAILED[2]))) is SHOWN
+    assert choose_reference(Context((), (SOLVED[0], SOLVED[1], FAILED[2]))) is SOLVED[1]
     poor, rich = (replace(FAILED[0], rewards=np.full(5, value)) for value in (0.1, 0.2))
-    assert choose_reference(Context((), (poor, rich, poor)), NOW[0]) is rich
+    assert choose_reference(Context((), (poor, rich, poor))) is rich
     with pytest.raises(ValueError, match="expects a demonstration or a trial, got neither; choose another method"):
-        choose_reference(Context(), NOW[0])
+        choose_reference(Context())
 
 
 def test_a_success_from_the_identical_start_is_repeated_whatever_else_is_known() -> None:
-    def first(seed: int, context: Context) -> np.ndarray:
-        return made(seed=seed).adapt([context], [1]).act(step_of(SOLVED[0].observations[:1]))
+    """Step by step, as long as what is seen is what was seen then; else the method goes on by itself."""
+    for seed, context in ((0, Context((), (SOLVED[0],))), (9, Context((SHOWN,), (FAILED[1], SOLVED[0])))):
+        policy = made(seed=seed).adapt([context], [1])
+        for t in range(3):
+            action = policy.act(step_of(SOLVED[0].observations[t : t + 1], number=t))
+            np.testing.assert_array_equal(action[0], SOLVED[0].actions[t])
+        elsewhere = policy.act(step_of(SOLVED[0].observations[3:4] + 0.1, number=3))
+        assert not np.array_equal(elsewhere[0], SOLVED[0].actions[3])
+        again = policy.act(step_of(SOLVED[0].observations[4:5], number=4))
+        assert not np.array_equal(again[0], SOLVED[0].actions[4])  # what has once differed is another world
 
-    alone = first(0, Context((), (SOLVED[0],)))
-    np.testing.assert_array_equal(alone, first(0, Context((SHOWN,), (FAILED[1], SOLVED[0]))))
-    np.testing.assert_array_equal(alone, first(9, Context((SHOWN,), (SOLVED[0],))))
+
+def test_rows_that_repeat_and_rows_that_do_not_stand_side_by_side() -> None:
+    method, there = made(), SOLVED[0].observations[0]
+    contexts = [Context((SHOWN,), (FAILED[1],)), Context((SHOWN,), (SOLVED[0],))]
+    together = method.adapt(contexts, [1, 2]).act(step_of(np.stack([NOW[0], there])))
+    np.testing.assert_allclose(together[0], actions(method, contexts[:1])[0], atol=1e-9)
+    np.testing.assert_array_equal(together[1], SOLVED[0].actions[0])
 
 
 def test_a_success_that_is_masked_is_not_known_to_be_one() -> None:
     masked = Context((SHOWN,), (SOLVED[0].with_outcome_masked(),))
-    assert choose_reference(masked, SOLVED[0].observations[0]) is SHOWN
+    assert repeatable(masked, SOLVED[0].observations[0]) is None
+    assert repeatable(Context((SHOWN,), (SOLVED[0],)), SOLVED[0].observations[0]) is SOLVED[0]
+    assert repeatable(Context((SHOWN,), (SOLVED[0],)), NOW[0]) is None
 
 
 def test_rows_act_by_themselves() -> None:
@@ -137,6 +152,37 @@ def test_what_goes_along_with_something_visible_is_never_ruled_out(prior: float)
     assert (probability[0, :2].min() < 0.05) == (prior == 0.0)
 
 
+def test_a_rule_is_true_if_it_gives_every_end_from_its_own_start() -> None:
+    """The object goes along with its start in the first context, to the same place in the second."""
+    scorer = OffsetScorer(CONFIG.scorer, SPEC)
+    scorer.features.fit(torch.randn(30, PLANE.size))
+    shown_start, other, now = np.array([0.5, 0.5]), np.array([1.5, 0.5]), np.array([0.5, 2.5])
+    shown, tried = _brought(shown_start, shown_start + 1.0, 1.0), _brought(other, other, 0.0)
+    context = make_context_batch([Context((shown,), (tried,))] * 2, 4, 1.0)
+    start = torch.tensor(_brought(now, now, 0.0).observations[:1]).float().expand(2, -1)
+    goals = Goals(
+        own_BG=torch.tensor([[1.5, 3.5], [3.0, 3.0]]),
+        demonstrated_BG=torch.full((2, 2), 1.5),
+        trials_BSG=torch.tensor([[[2.5, 1.5]], [[3.0, 3.0]]]),
+    )
+    # Along with nothing (the hand's place), along with the object; the third place is not there.
+    assert scorer.consistent(context, start, goals).tolist() == [[False, True, False], [True, False, False]]
+
+
+def test_a_trial_is_judged_from_its_own_start() -> None:
+    """Two trials that ended alike seen from their own starts say the same of a rule that goes along with the object."""
+    scorer = made().scorer
+    shown = _brought(np.zeros(2) + 0.3, np.ones(2), 1.0)
+    start = torch.tensor(_brought(np.ones(2), np.ones(2), 0.0).observations[:1]).float()
+    candidates, scores = torch.tensor([[[0.4, 0.7]] * 2]), []
+    for begin in (np.array([0.2, 0.4]), np.array([1.2, -0.6])):
+        context = make_context_batch([Context((shown,), (_brought(begin, begin + 0.5, 0.4),))], 4, 1.0)
+        scores.append(scorer(context, start, candidates, torch.tensor([[1, 0]]))[0].detach())
+    # Of the rule that goes along with nothing it says another thing; the hand begins at the object in both.
+    assert (scores[0] - scores[1]).abs()[1] > (scores[0] - scores[1]).abs()[0]
+    torch.testing.assert_close(scores[0][0], scores[1][0], atol=1e-4, rtol=1e-4)
+
+
 def test_promising_candidates_by_hand() -> None:
     candidates = torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 0.0], [9.0, 0.0]])
     probability = torch.tensor([0.2, 0.3, 0.4, 0.1])
@@ -167,7 +213,8 @@ def batch_of(generator: np.random.Generator, contexts: int, hidden: bool) -> Bat
         context=make_context_batch(parts, 4, 1.0), known=(Context(),) * contexts,
         observations_BQO=torch.zeros(contexts, 1, PLANE.size), expert_actions_BQA=nothing, actions_BQA=nothing,
         returns_to_go_BQ=nothing[..., 0], start_BO=torch.from_numpy(np.stack(starts)), goal_BG=goal,
-        demonstrated_goal_BG=torch.zeros_like(goal),
+        demonstrated_goal_BG=torch.zeros_like(goal), starts_BQO=torch.zeros(contexts, 1, PLANE.size),
+        goals_BQG=goal[:, None], trial_goals_BSG=goal[:, None].expand(-1, len(parts[0].trials), -1),
     )  # fmt: skip
 
 
@@ -216,6 +263,7 @@ def test_what_a_loss_draws_depends_on_its_batch_alone() -> None:
 # Who plays the first trials.
 
 TOY = ToyFamily("probe-red")
+TRACK = functools.partial(TransferPolicy, CONFIG.controller)
 
 
 def demonstration_of(task: Task) -> Episode:
@@ -232,7 +280,7 @@ def misled(near: float, goals: np.ndarray, own: np.ndarray | None = None) -> tup
     shown = demonstration_of(task)
     sessions = [Session(task, Context((shown.trajectory,)), (shown,), seed) for seed in range(40)]
     goal_of = {} if own is None else {task.name: own}
-    return MisledTransfer(CONFIG.controller, near, goal_of, {TOY.name: goals}), sessions
+    return MisledTransfer(TRACK, near, goal_of, {TOY.name: goals}), sessions
 
 
 def wrong_goals(player: MisledTransfer, sessions: list[Session]) -> np.ndarray:
@@ -262,7 +310,7 @@ def test_only_goals_of_demonstrated_tasks_are_known_and_none_of_a_test_task(tmp_
     shown = [demonstration_of(task) for split in ("train", "validation", "test") for task in tasks.split(split)]
     write_shard(tmp_path, 0, shown)
     close_store(tmp_path, 1)
-    player = make_misled(CONFIG, tasks, EpisodeStore(tmp_path))
+    player = make_misled(CONFIG, TRACK, tasks, EpisodeStore(tmp_path))
     assert set(player.goal_of) == {task.name for task in (*tasks.train, *tasks.validation)}
     assert {family: len(goals) for family, goals in player.goals.items()} == {"probe-red": 5, "probe-blue": 5}
     assert player.near == pytest.approx(CONFIG.misled_steps * tasks.spec.layout.hand_step)

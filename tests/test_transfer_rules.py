@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from wtl.core.episode import Context, Trajectory
+from wtl.core.episode import Trajectory
 from wtl.core.task import ObservationLayout
-from wtl.methods.transfer.method import choose_reference
 from wtl.methods.transfer.reference import ReferenceConfig
 from wtl.methods.transfer.rules import offsets_after_success
 
@@ -70,13 +69,21 @@ def test_absent_objects_explain_nothing() -> None:
     assert len(offsets_after_success(demonstration, [success], start, LAYOUT, ReferenceConfig(), DOUBT)) == 2
 
 
-def test_only_a_success_from_the_identical_start_is_repeated() -> None:
-    demonstration, success = brought((1, 1), (2, 1)), brought((1.2, 1.3), (2.2, 1.3))
-    lost = replace(success, successes=np.zeros(10, bool))
-    same, other = success.observations[0], start_of((1.5, 0.8))
-    shown = Context((demonstration,), (success,))
-    assert choose_reference(shown, same) is success
-    assert choose_reference(shown, other) is demonstration
-    assert choose_reference(Context((demonstration,), (lost,)), same) is demonstration
-    assert choose_reference(Context((), (success,)), other) is success
-    assert choose_reference(Context((), (lost,)), other) is lost
+def test_who_only_passed_by_its_goal_was_there_when_it_was_last_solved() -> None:
+    """The flag was up for three steps on the way, and the object went on."""
+    demonstration, passing = brought((1, 1), (2, 1)), brought((1, 1), (6, 1))
+    passing = replace(passing, successes=np.isin(np.arange(10), [2, 3, 4]))
+    offset = best(demonstration, [passing], start_of((1, 1)))
+    np.testing.assert_allclose(np.array([2, 1]) + offset, [3.5, 1], atol=1e-6)  # after its fifth step
+
+
+def test_where_nothing_was_moved_the_hand_is_what_comes_to_an_end() -> None:
+    """An object stands about and says nothing of where the hand has to go."""
+
+    def reached(end: tuple[float, float], thing: tuple[float, float]) -> Trajectory:
+        way = np.linspace((0, 0), end, 11)
+        observations = np.concatenate([way, np.tile([*thing, 9.0, 9.0], (11, 1))], axis=1)
+        return Trajectory(observations, np.zeros((10, 2)), np.zeros(10), np.arange(10) == 9)
+
+    offset = best(reached((1, 1), (0.5, 0.5)), [reached((2, 3), (0.7, 0.2))], start_of((0.1, 0.9)))
+    np.testing.assert_allclose(offset, [1, 2], atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from wtl.core.task import TaskDistribution
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import EpisodeStore
 from wtl.methods.transfer.config import TransferConfig
+from wtl.methods.transfer.controller import TransferPolicy
 from wtl.methods.transfer.misled import make_misled
+from wtl.play.noise import Expert
 from wtl.play.policy import Attempt, FromContext, Policy, StepBatch
 from wtl.play.protocol import ProtocolConfig
 from wtl.stages.demonstrations import DemonstrationsConfig, DemonstrationStage
@@ -185,7 +188,9 @@ def test_trials_that_were_lost_are_the_same_again(shown: DemonstrationStore, tmp
 
 def test_a_player_that_is_misled_goes_to_the_goals_of_other_tasks(shown: DemonstrationStore, tmp_path: Path) -> None:
     config = replace(CONFIG, horizons_steps=(24,), per_task=2)
-    player = make_misled(TransferConfig(), SMALL, shown.episodes)
+    config_of_method = TransferConfig()
+    track = functools.partial(TransferPolicy, config_of_method.controller)
+    player = make_misled(config_of_method, track, SMALL, shown.episodes)
     store = trials(
         shown, tmp_path, config=config, protocol=WHOLE, make_player=lambda spec: player,
         labelled=False,
@@ -205,3 +210,22 @@ def test_a_player_that_is_misled_goes_to_the_goals_of_other_tasks(shown: Demonst
         to_own.append(np.linalg.norm(path - episode.goal, axis=1).min())
         missed.append(not episode.trajectory.success)
     assert np.median(to_others) < 0.25 < np.median(to_own) and np.mean(missed) > 0.9
+
+
+def test_each_trial_may_begin_from_a_start_of_its_own(shown: DemonstrationStore, tmp_path: Path) -> None:
+    """Where starts are redrawn; the hidden goal stays, and so does the name of the task."""
+    stores = {}
+    for starts in ("redrawn", "repeated"):
+        stage = TrialStage(
+            SMALL, replace(CONFIG, per_task=2), ProtocolConfig(starts=starts), shown, 1, labelled=False,
+            other_starts=True,
+        )  # fmt: skip
+        stage.collect(lambda spec: Expert(), tmp_path / starts, SerialExecutor(), silent)
+        stores[starts] = list(EpisodeStore(tmp_path / starts))
+    own = {task.name: task for task in (*SMALL.train, *SMALL.validation)}
+    for starts, episodes in stores.items():
+        begun = [(e.task.name, tuple(e.trajectory.observations[0, :2].tolist())) for e in episodes]
+        assert {name for name, _ in begun} == set(own)
+        assert len(set(begun)) == len(own) * (2 if starts == "redrawn" else 1)
+        at_home = [np.allclose(start, own[name].parameters[:2], atol=1e-6) for name, start in begun]
+        assert all(at_home) == (starts == "repeated") and any(at_home) == (starts == "repeated")

@@ -24,7 +24,8 @@ from wtl.methods.imitation.config import (
 from wtl.methods.imitation.network import NetworkConfig
 from wtl.methods.mil import MilConfig
 from wtl.methods.spec import MethodSpec, Phase
-from wtl.methods.transfer.config import TransferConfig
+from wtl.methods.transfer.config import LearnedConfig, TransferConfig
+from wtl.methods.transfer.copier import CopierConfig
 from wtl.methods.transfer.scorer import ScorerConfig
 from wtl.play.noise import Expert, NoiseConfig
 from wtl.play.policy import Attempt, Session
@@ -40,6 +41,10 @@ SMALL: Mapping[str, Any] = {
         retrial=RetrialConfig(_NETWORK), uninformed=UninformedConfig(16, 3),
     ),
     "trajectory_transfer": TransferConfig(ScorerConfig(width=16, negatives=8, proposals=40), hypotheses=4, frames=4),
+    "learned_transfer": LearnedConfig(
+        ScorerConfig(width=16, negatives=8, proposals=40), hypotheses=4, frames=4,
+        copier=CopierConfig(frames=6, width=12, heads=2, copied=4, hidden=16, ahead_frames=(1, 2)), control_rounds=1,
+    ),
     "cloning": CloningConfig(16, 3),
     "mil": MilConfig(16, 3, inner_lr=0.05, frames=4),
 }  # fmt: skip

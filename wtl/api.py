@@ -329,7 +329,8 @@ def _evaluate(
     try:
         plan = pipeline.plan
         # Named after no method of the package, so that nothing is taken for the run's own.
-        beside = [c for c, m in zip(plan.contestants(), plan.all_methods, strict=True) if m.spec.network is None]
+        methods = zip(plan.contestants(), plan.all_methods, strict=False)  # variants come last and are left out
+        beside = [c for c, m in methods if m.spec.network is None]
         contestants = (mine, *(replace(c, main=False, label=c.name) for c in beside if c.name != mine.name))
         progress("demonstrations")
         pipeline.run(only="demonstrations")

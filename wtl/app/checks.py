@@ -102,7 +102,8 @@ def _check_trials(plan: Plan, method: MethodPlan, phase: Phase) -> None:
     for _, lender in plan.collections(method, phase):
         assert lender.collection is not None
         each = c.per_task * (1 + (c.attempts if lender.collection.retries else 0))
-        for task in tasks_of_round(plan.distribution, c, plan.config.seed, lender.collection.round_number):
+        number, some = lender.collection.round_number, lender.collection.tasks
+        for task in tasks_of_round(plan.distribution, c, plan.config.seed, number, some):
             played[task.name] += each
     for split in _LEARNED_FROM:
         there = max(played[task.name] for task in plan.distribution.split(split))

@@ -167,8 +167,8 @@ class Pipeline:
         assert collection is not None
         directory = plan.collection(method, phase).directory
         stage = TrialStage(
-            plan.distribution, c.trials, c.protocol, plan.shown(), c.seed,
-            collection.round_number, collection.retries, collection.labelled,
+            plan.distribution, c.trials, c.protocol, plan.shown(), c.seed, collection.round_number,
+            collection.retries, collection.labelled, collection.tasks, collection.other_starts,
         )  # fmt: skip
         stage.collect(plan.collecting_player(method, phase), directory, self.executor, progress)
         return _describe(EpisodeStore(directory))

@@ -19,6 +19,7 @@ from wtl.core.files import sha256_of
 from wtl.core.task import TaskDistribution
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import EpisodeStore, StoreError
+from wtl.methods.checkpoint import load_networks, read_checkpoint
 from wtl.methods.registry import PlayerRecipe, find_method
 from wtl.methods.spec import MethodSpec, Phase
 from wtl.stages.evaluate import Contestant, EvaluationStage
@@ -68,6 +69,7 @@ class Plan:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.root = Path(config.directory)
+        self._check_variants()
 
     @functools.cached_property
     def distribution(self) -> TaskDistribution:
@@ -127,6 +129,15 @@ class Plan:
         spec, config = find_method(address), self.config.settings_of(address)
         return MethodPlan(address, spec, config, spec.phases(config, self.config.regime) if trained else ())
 
+    def _check_variants(self) -> None:
+        known = self.main.spec.variants
+        for name in self.config.evaluation.variants:
+            if name not in known:
+                raise ValueError(
+                    f"evaluation.variants: {self.main.spec.name} has no variant {name!r}; it has "
+                    f"{', '.join(known) or 'none'}"
+                )
+
     @functools.cached_property
     def demonstrations(self) -> Stage:
         """Demonstrations of every task."""
@@ -150,6 +161,10 @@ class Plan:
             "trials": to_plain(c.trials),
             "player": dict(phase.collection.player.settings) if phase.collection.player else method.spec.name,
         }
+        if phase.collection.tasks is not None:
+            settings["tasks"] = phase.collection.tasks
+        if phase.collection.other_starts:
+            settings["other_starts"] = True
         inputs = [self.training(method, before[-1])] if before else [self.demonstrations]
         return Stage(self.root / method.spec.name / phase.collection.name, settings, inputs)
 
@@ -171,8 +186,9 @@ class Plan:
         return [self.demonstrations, *(self.collection(*pair) for pair in self.collections(method, phase))]
 
     def collections(self, method: MethodPlan, phase: Phase) -> list[tuple[MethodPlan, Phase]]:
-        """Return the phases, each with its method, whose collected trials a phase reads."""
-        found = [(method, p) for p in (*method.before(phase), phase) if p.collection]
+        """Return the phases, each with its method, whose collected trials a phase reads: those of its own network."""
+        same = [p for p in (*method.before(phase), phase) if p.part in (phase.part, phase.start_from)]
+        found = [(method, p) for p in same if p.collection]
         if phase.borrows_trials:
             lent = [p for p in self.main.phases if p.collection and p.collection.labelled]
             found += [(self.main, p) for p in lent[:1]]
@@ -190,11 +206,10 @@ class Plan:
         folders = {method.spec.name: self.checkpoint(method, phases) for method, phases in played}
         return {name: sha256_of(folder / "method.json") for name, folder in folders.items() if folder}
 
-    def make_player(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None) -> MakePlayer:
-        """Return what makes a method's player in a worker, after these phases (default: all)."""
-        return PlayerRecipe(
-            method.address, method.config, self.checkpoint(method, phases), self.config.protocol.walks == "one"
-        ).player
+    def make_player(self, method: MethodPlan, phases: tuple[Phase, ...] | None = None, variant: str = "") -> MakePlayer:
+        """Return what makes a method's player in a worker, or a variant's, after these phases (default: all)."""
+        one_walk = self.config.protocol.walks == "one"
+        return PlayerRecipe(method.address, method.config, self.checkpoint(method, phases), one_walk, variant).player
 
     def collecting_player(self, method: MethodPlan, phase: Phase) -> MakePlayer:
         """Return what makes the player of the trials before a phase."""
@@ -202,7 +217,10 @@ class Plan:
         first = phase.collection.player
         if first is None:
             return self.make_player(method, method.before(phase))
-        return Made(first.make(method.config, self.distribution, EpisodeStore(self.demonstrations.directory)))
+        before = self.checkpoint(method, method.before(phase))
+        networks = load_networks(read_checkpoint(before, method.spec), method.spec) if before else {}
+        shown = EpisodeStore(self.demonstrations.directory)
+        return Made(first.make(method.config, self.distribution, shown, networks))
 
     @functools.cached_property
     def evaluation(self) -> Stage:
@@ -255,8 +273,8 @@ class Plan:
         return DemonstrationStore(self.demonstrations.directory, self.config.regime, tuple(sources))
 
     def contestants(self) -> tuple[Contestant, ...]:
-        """Return who is evaluated, the run's own method first."""
-        return tuple(
+        """Return who is evaluated: the run's own method, the others, then variants of the run's own."""
+        found = [
             Contestant(
                 name=method.spec.name,
                 # The run's own method draws from the plain streams of its entries.
@@ -266,7 +284,11 @@ class Plan:
                 main=method is self.main,
             )
             for method in (self.main, *self.others)
-        )
+        ]
+        for variant in self.config.evaluation.variants:
+            name = f"{self.main.spec.name}.{variant}"
+            found.append(Contestant(name, name, self.make_player(self.main, variant=variant), reads_trials=False))
+        return tuple(found)
 
 
 def _content(own: Path, stage: Stage) -> str:

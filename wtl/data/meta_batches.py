@@ -22,7 +22,7 @@ from wtl.core.task import FamilySpec, Regime
 from wtl.data.augmentation import Translation
 from wtl.data.demonstrations import ContextSource, DemonstrationSampler, with_sources
 from wtl.data.sampling import RaggedArray, TaskSampler, choose_indices
-from wtl.data.segments import ContextBatch, EpisodeTable, Segments, to_segments
+from wtl.data.segments import SETTLE_STEPS, ContextBatch, EpisodeTable, Segments, to_segments
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,15 @@ class Batch:
     returns_to_go_BQ: Tensor
     """The sum of scaled rewards from the query's step to the end of its episode."""
     start_BO: Tensor
-    """The observation with which episodes of the task begin."""
+    """The observation with which the first query's episode began."""
     goal_BG: Tensor
-    """Where the expert of the task goes: a label of auxiliary losses, never an input."""
+    """Where the expert of the first query's episode goes: a label, never an input of what is learned to infer it."""
+    starts_BQO: Tensor
+    """How each query's episode began, once things had come to rest (`SETTLE_STEPS`)."""
+    goals_BQG: Tensor
+    """Where the expert of each query's episode goes."""
+    trial_goals_BSG: Tensor
+    """The same for each trial of the context, in its order: another one where the goal goes along with the start."""
     demonstrated_goal_BG: Tensor
     """The same for the first demonstration's task; zeros without one."""
     windows: Windows | None = None
@@ -196,9 +202,12 @@ class MetaBatches:
             context = self._context(shown, trials, translation, generator)
         if shown is not None:
             demonstrated_goal = translation.positions(self._goals[shown[:, 0]])
+        trial_goals = np.zeros((len(tasks), 0, self._goals.shape[-1]))
+        if trials is not None:
+            trial_goals = translation.positions(self._goals[trials])
         return self._batch(
             context,
-            demonstrated_goal,
+            (demonstrated_goal, trial_goals),
             tasks,
             self._pick_queries(generator, tasks),
             translation,
@@ -208,13 +217,14 @@ class MetaBatches:
     def _batch(
         self,
         context: ContextBatch | None,
-        demonstrated_goal: np.ndarray,
+        goals: tuple[np.ndarray, np.ndarray],
         tasks: np.ndarray,
         queries: tuple[np.ndarray, np.ndarray],
         translation: Translation,
         seed: int,
     ) -> Batch:
         episodes, steps = queries
+        demonstrated_goal, trial_goals = goals
         table, layout = self._table, self._layout
         return Batch(
             context=context,
@@ -225,10 +235,17 @@ class MetaBatches:
             returns_to_go_BQ=_tensor(table.returns_to_go(episodes, steps)),
             start_BO=_tensor(translation.observations(table.observations[table.first[episodes[:, 0]]], layout)),
             goal_BG=_tensor(translation.positions(self._goals[episodes[:, 0]])),
+            starts_BQO=_tensor(translation.observations(table.observations[self._settled(episodes, steps)], layout)),
+            goals_BQG=_tensor(translation.positions(self._goals[episodes])),
+            trial_goals_BSG=_tensor(trial_goals),
             demonstrated_goal_BG=_tensor(demonstrated_goal),
             windows=self._windows(episodes, steps, translation) if self.needs.window_steps else None,
             seed=seed,
         )
+
+    def _settled(self, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Return the flat index of what counts as the start of each query's episode, never later than the query."""
+        return np.minimum(self._table.first[episodes] + SETTLE_STEPS, steps)
 
     def _translation(self, generator: np.random.Generator, count: int) -> Translation:
         shift = generator.uniform(-1, 1, (count, self._layout.dimensions)).astype(np.float32)

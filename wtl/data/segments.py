@@ -16,6 +16,10 @@ from torch import Tensor
 
 from wtl.core.episode import Context, Trajectory
 
+SETTLE_STEPS = 2
+"""Steps after which an observation counts as the start of an episode for what moves by hand's breadths: right after a
+reset some objects fall, and Meta-World reports the windows' and doors' handles where they stood before."""
+
 
 @dataclass(frozen=True)
 class Segments:

@@ -188,14 +188,21 @@ def _filled(checkpoint: Checkpoint, spec: MethodSpec, tensors: Mapping[str, torc
     return networks
 
 
-def load_player(directory: Path, spec: MethodSpec, one_walk: bool = False, family: FamilySpec | None = None) -> Player:
-    """Return a saved method, ready to play; with `one_walk` an attempt of it holds a single try.
+def load_player(
+    directory: Path,
+    spec: MethodSpec,
+    one_walk: bool = False,
+    family: FamilySpec | None = None,
+    variant: str = "",
+) -> Player:
+    """Return a saved method or a variant of it, ready to play; with `one_walk` an attempt of it holds a single try.
 
     Args:
         directory: the folder.
         spec: the method that is expected there.
         one_walk: see above.
         family: what it is to play, if that is known; its sizes must be those that the method was trained for.
+        variant: one of the method's variants; empty: the method itself.
 
     Raises:
         CheckpointError: see `read_checkpoint` and `load_networks`; or it was trained for other sizes.
@@ -205,8 +212,9 @@ def load_player(directory: Path, spec: MethodSpec, one_walk: bool = False, famil
         _check_sizes(checkpoint, family)
     networks = load_networks(checkpoint, spec)
     config = spec.one_walk(checkpoint.config) if one_walk else checkpoint.config
+    make = spec.variants[variant].player if variant else spec.player
     try:
-        return spec.player(config, checkpoint.family, networks, checkpoint.source)
+        return make(config, checkpoint.family, networks, checkpoint.source)
     except KeyError as error:
         raise CheckpointError(f"{directory} is not the whole method: it has no network {error}") from error
 

@@ -20,8 +20,8 @@ from wtl.methods.spec import MethodSpec
 from wtl.play.policy import Player
 
 METHODS: tuple[MethodSpec, ...] = (
-    imitation.SPEC, transfer.SPEC, transfer.TOLD, transfer.BLIND, cloning.SPEC, mil.SPEC, nearest_neighbour.SPEC,
-    expert.SPEC,
+    imitation.SPEC, transfer.SPEC, transfer.LEARNED, transfer.TOLD, transfer.BLIND, cloning.SPEC, mil.SPEC,
+    nearest_neighbour.SPEC, expert.SPEC,
 )  # fmt: skip
 """The methods of this package."""
 
@@ -92,11 +92,14 @@ class PlayerRecipe:
     checkpoint: Path | None = None
     one_walk: bool = False
     """Whether an attempt holds a single try (`protocol.walks`)."""
+    variant: str = ""
+    """One of the method's variants; empty: the method itself."""
 
     def player(self, family: FamilySpec) -> Player:
         """Return the player for families of these sizes. Raises ValueError if its checkpoint cannot be read."""
         spec = find_method(self.method)
         if self.checkpoint is not None:
-            return load_player(self.checkpoint, spec, self.one_walk, family)
+            return load_player(self.checkpoint, spec, self.one_walk, family, self.variant)
         config = spec.one_walk(self.config) if self.one_walk else self.config
-        return spec.player(config, family, {}, spec.name)
+        make = spec.variants[self.variant].player if self.variant else spec.player
+        return make(config, family, {}, spec.name)

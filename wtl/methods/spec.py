@@ -28,17 +28,17 @@ Networks = Mapping[str, nn.Module]
 
 @dataclass(frozen=True)
 class FirstPlayer:
-    """Who plays a round of trials before the method itself can."""
+    """Who plays a round of trials in the method's place."""
 
-    make: Callable[[Any, TaskDistribution, EpisodeStore], Player]
-    """From the method's configuration, the tasks and their demonstrations."""
+    make: Callable[[Any, TaskDistribution, EpisodeStore, Networks], Player]
+    """From the method's configuration, the tasks, their demonstrations, and the networks that are trained so far."""
     settings: Mapping[str, Any]
     """What its behaviour depends on, for the record of the stage."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Trials that are played before a phase and read by it and by all later ones."""
+    """Trials that are played before a phase and read by it and by all later ones of the same network."""
 
     round_number: int
     retries: bool
@@ -47,6 +47,10 @@ class Collection:
     """Whether the expert says what it would do in every state that is visited."""
     player: FirstPlayer | None = None
     """None: the method itself, with the networks of the phases so far."""
+    tasks: int | None = None
+    """Training tasks that are played; None: as the run's `trials` say."""
+    other_starts: bool = False
+    """Whether, where starts are redrawn, each trial begins from a start of its own and not from the task's."""
 
     @property
     def name(self) -> str:
@@ -83,6 +87,19 @@ class Reads:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A method with the same networks that is told what it would have to infer, or infers nothing.
+
+    It is evaluated beside the method so that its curve can be read: what is control worth, what is luck?
+    """
+
+    summary: str
+    """One sentence for `wtl methods`."""
+    player: Callable[[Any, FamilySpec, Networks, str], Player]
+    """See `MethodSpec.player`."""
+
+
+@dataclass(frozen=True)
 class MethodSpec:
     """One method, or a family of methods that share parts."""
 
@@ -105,6 +122,8 @@ class MethodSpec:
     """Who fills in what else its contexts hold; the phases name them again in their `Needs`."""
     one_walk: Callable[[Any], Any] = lambda config: config
     """Its configuration -> the one under which an attempt holds a single try; the same where it holds one anyway."""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    """By name, for `evaluation.variants`."""
     requires: tuple[str, ...] = ()
     """Packages beyond those of `wtl` that it imports when it trains or plays."""
     headline: Callable[[Any], Mapping[str, str | int | float]] = field(default=lambda config: {})

@@ -52,6 +52,8 @@ class EvaluationConfig(Bounded):
     """The attempt at which controls act."""
     methods: Annotated[tuple[str, ...], Listed()] = ()
     """What is evaluated beside the run's own method, by name or address (`wtl methods`)."""
+    variants: Annotated[tuple[str, ...], Listed()] = ()
+    """Which variants of the run's own method are evaluated beside it (`wtl methods`), such as `told_goal`."""
     unit_entries: Count = 25
     """Entries of a unit of work, about."""
     keep_episodes: bool = False

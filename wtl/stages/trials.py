@@ -90,6 +90,10 @@ class TrialStage:
     """Whether attempts that follow a trial are played too."""
     labelled: bool = True
     """Whether the expert says what it would do in every state that is visited."""
+    tasks: int | None = None
+    """Training tasks that are played; None: as `config` says."""
+    other_starts: bool = False
+    """Whether, where starts are redrawn, each trial begins from a start of its own and not from the task's."""
 
     def collect(self, make_player: MakePlayer, directory: Path, executor: Executor, progress: Progress) -> None:
         """Play the sessions of this round and keep every episode with its rewards."""
@@ -105,11 +109,15 @@ class TrialStage:
 
     def _sessions(self) -> list[Session]:
         sessions = []
-        for task in tasks_of_round(self.distribution, self.config, self.seed, self.round_number):
+        for task in tasks_of_round(self.distribution, self.config, self.seed, self.round_number, self.tasks):
             for copy in range(self.config.per_task):
                 own = seed_for(self.seed, "trial", task.name, self.round_number, copy)
                 shown = self.demonstrations.choose(task, 1, own)
-                sessions.append(Session(task, self.demonstrations.first_context(task, shown), shown, own))
+                session = Session(task, self.demonstrations.first_context(task, shown), shown, own)
+                if self.other_starts:
+                    family = self.distribution.families[task.family]
+                    [session] = self.protocol.sessions(family, [session], 1)
+                sessions.append(session)
         return sessions
 
     def _horizon(self, session: Session) -> int:
@@ -118,10 +126,14 @@ class TrialStage:
 
 
 def tasks_of_round(
-    distribution: TaskDistribution, config: TrialsConfig, seed: int, round_number: int
+    distribution: TaskDistribution, config: TrialsConfig, seed: int, round_number: int, tasks: int | None = None
 ) -> tuple[Task, ...]:
-    """Return the tasks on which trials are played in a round: some for training, and all for validation."""
+    """Return the tasks on which trials are played in a round: some for training, and all for validation.
+
+    `tasks` is how many training tasks, where that is not left to the configuration.
+    """
     limit = config.later_round_tasks if round_number else config.first_round_tasks
+    limit = limit if tasks is None else tasks
     train = spread_tasks(distribution.train, limit, distribution.weights, seed, round_number)
     return (*train, *distribution.validation)
 

@@ -6,24 +6,27 @@ The network (`scorer`) is learned; the controller is written by hand. Sources: t
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, replace
 
 from torch import nn
 
-from wtl.core.task import FamilySpec, Regime
-from wtl.data.meta_batches import Needs
+from wtl.core.task import FamilySpec, Regime, TaskDistribution
+from wtl.data.store import EpisodeStore
 from wtl.methods.learner import Learner
-from wtl.methods.spec import Collection, FirstPlayer, MethodSpec, Networks, Phase, Reads
+from wtl.methods.spec import FirstPlayer, MethodSpec, Networks, Phase, Reads
 from wtl.methods.transfer.baselines import BLIND, TOLD
 from wtl.methods.transfer.config import TransferConfig
+from wtl.methods.transfer.controller import TransferPolicy
+from wtl.methods.transfer.learned import LEARNED
 from wtl.methods.transfer.method import ScorerLearner, TransferMethod
 from wtl.methods.transfer.misled import make_misled
 from wtl.methods.transfer.scorer import OffsetScorer
+from wtl.methods.transfer.tracking import Tracking
+from wtl.methods.transfer.training import SCORER, refuse_regime_none, scorer_phases
 from wtl.play.policy import FromContext, Player
 
-__all__ = ["BLIND", "SPEC", "TOLD", "TransferConfig", "TransferMethod"]
-
-_SCORER = "scorer"
+__all__ = ["BLIND", "LEARNED", "SPEC", "TOLD", "TransferConfig", "TransferMethod"]
 
 
 def _network(config: TransferConfig, spec: FamilySpec, part: str) -> OffsetScorer:
@@ -36,32 +39,25 @@ def _learner(config: TransferConfig, spec: FamilySpec, part: str, network: nn.Mo
 
 
 def _player(config: TransferConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
-    scorer = networks[_SCORER]
+    scorer = networks[SCORER]
     assert isinstance(scorer, OffsetScorer)
-    return FromContext(TransferMethod(config, spec, scorer, source))
+    return FromContext(TransferMethod(config, spec, scorer, _track(config), source))
 
 
 def _phases(config: TransferConfig, regime: Regime) -> tuple[Phase, ...]:
-    if regime == "none":
-        raise ValueError("trajectory_transfer needs something to follow; in regime `none` choose another method")
+    refuse_regime_none(regime, "trajectory_transfer")
     settings = asdict(config)
     del settings["rounds"]
-    misled = FirstPlayer(make_misled, {"controller": settings["controller"], "misled_steps": config.misled_steps})
-    return tuple(
-        Phase(
-            name=f"scorer-{number}",
-            part=_SCORER,
-            train=config.later_train if number else config.train,
-            needs=Needs(
-                trials=(0, config.later_trials_in_context if number else config.first_trials_in_context),
-                frames=config.frames,
-            ),
-            settings=settings,
-            collection=Collection(number, retries=number > 0, labelled=False, player=None if number else misled),
-            start_from=_SCORER if number else "",
-        )
-        for number in range(config.rounds)
-    )
+    played = {"controller": settings["controller"], "misled_steps": config.misled_steps}
+    return scorer_phases(config, settings, FirstPlayer(_misled, played))
+
+
+def _misled(config: TransferConfig, tasks: TaskDistribution, shown: EpisodeStore, networks: Networks) -> Player:
+    return make_misled(config, _track(config), tasks, shown)
+
+
+def _track(config: TransferConfig) -> Tracking:
+    return functools.partial(TransferPolicy, config.controller)
 
 
 def _headline(config: TransferConfig) -> dict[str, str | int | float]:

@@ -7,6 +7,7 @@ draw what the real method has to infer, with the same controller.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -19,6 +20,7 @@ from wtl.core.rng import stream
 from wtl.core.task import FamilySpec
 from wtl.methods.spec import MethodSpec, Networks, Reads
 from wtl.methods.transfer.controller import ControllerConfig, TransferPolicy
+from wtl.methods.transfer.tracking import Tracking, TrackingPolicy
 from wtl.play.policy import Attempt, FromContext, Player
 
 
@@ -34,10 +36,10 @@ class ToldConfig(Bounded):
 class ToldGoal:
     """A `Player` that is told where the goal is, and sees it in the environments."""
 
-    config: ToldConfig
+    track: Tracking
     source: str
 
-    def policy(self, attempt: Attempt) -> TransferPolicy:
+    def policy(self, attempt: Attempt) -> TrackingPolicy:
         """See `Player.policy`. Raises ValueError for a session without a demonstration."""
         references = [context.demonstration for context in attempt.contexts if context.demonstration is not None]
         shown = [episode for session in attempt.sessions for episode in session.demonstrations[:1]]
@@ -49,7 +51,7 @@ class ToldGoal:
             return np.stack([goal - shown[row].goal for goal, row in zip(goals, rows.tolist(), strict=True)])[:, None]
 
         layout = attempt.family.spec.layout
-        return TransferPolicy(self.config.controller, layout, references, offsets, attempt.seeds)
+        return self.track(layout, references, offsets, attempt.seeds)
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,10 @@ class BlindSearch:
 
     config: BlindConfig
     spec: FamilySpec
+    track: Tracking
     source: str
 
-    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> TransferPolicy:
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> TrackingPolicy:
         """See `Method.adapt`. Raises ValueError for a context without a demonstration."""
         references = [context.demonstration for context in contexts if context.demonstration is not None]
         if len(references) < len(contexts):
@@ -92,15 +95,15 @@ class BlindSearch:
                 drawn.append(np.concatenate([visible, anywhere])[: self.config.tries])
             return np.stack(drawn)
 
-        return TransferPolicy(self.config.controller, layout, references, offsets, seeds)
+        return self.track(layout, references, offsets, seeds)
 
 
 def _told(config: ToldConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
-    return ToldGoal(config, source)
+    return ToldGoal(functools.partial(TransferPolicy, config.controller), source)
 
 
 def _blind(config: BlindConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
-    return FromContext(BlindSearch(config, spec, source))
+    return FromContext(BlindSearch(config, spec, functools.partial(TransferPolicy, config.controller), source))
 
 
 TOLD = MethodSpec(

@@ -10,7 +10,7 @@ with the next hypothesis: from shortly before its end while the object is still 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -21,13 +21,10 @@ from wtl.core.episode import Trajectory
 from wtl.core.rng import stream
 from wtl.core.task import ObservationLayout
 from wtl.methods.transfer.reference import ReferenceConfig, read_reference
+from wtl.methods.transfer.tracking import Hypotheses
 from wtl.play.policy import StepBatch
 
 _STILL = 1e-3  # hand steps; references are float32, and correcting what rounding left would make a repetition differ
-
-Hypotheses = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From rows (R,) and their first observations (R, O) to (R, H, D) goal offsets, in the units of positions, to be tried
-in this order; asked once a row."""
 
 
 @dataclass(frozen=True)

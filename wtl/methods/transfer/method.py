@@ -1,6 +1,6 @@
 """Improvement as inference, at its plainest: the demonstrated trajectory, warped by one goal offset.
 
-The network maps demonstration and trials to that offset, and `controller` tracks the warped trajectory. What has
+The scorer maps demonstration and trials to that offset, and a controller tracks the warped trajectory. What has
 succeeded from the identical start is repeated; from another start, `rules` says where the end goes now. Nothing of a
 family needs to be recognised, so families never seen are handled like all others.
 """
@@ -20,10 +20,11 @@ from wtl.core.task import FamilySpec
 from wtl.data.meta_batches import Batch
 from wtl.data.segments import make_context_batch
 from wtl.methods.learner import Losses
-from wtl.methods.transfer.config import TransferConfig
-from wtl.methods.transfer.controller import TransferPolicy
+from wtl.methods.transfer.config import InferenceConfig
+from wtl.methods.transfer.repeating import RepeatingPolicy, repeatable
 from wtl.methods.transfer.rules import offsets_after_success
-from wtl.methods.transfer.scorer import OffsetScorer, most_promising
+from wtl.methods.transfer.scorer import Goals, OffsetScorer, most_promising
+from wtl.methods.transfer.tracking import Tracking, TrackingPolicy
 from wtl.play.policy import StepBatch
 
 NOTHING_TO_FOLLOW = "trajectory transfer expects a demonstration or a trial, got neither; choose another method"
@@ -44,16 +45,18 @@ class ScorerLearner:
         """See `Learner.loss`."""
         assert batch.context is not None
         generator = torch.Generator().manual_seed(batch.seed)
-        offset_BD = batch.goal_BG - batch.demonstrated_goal_BG
-        goal = self.network.loss(batch.context, batch.start_BO, offset_BD, generator)
+        goals = Goals(batch.goal_BG, batch.demonstrated_goal_BG, batch.trial_goals_BSG)
+        goal = self.network.loss(batch.context, batch.start_BO, goals, generator)
         return Losses(goal, goal=goal)
 
 
 class TransferMethod:
     """Contexts in, policies that track a warped reference out."""
 
-    def __init__(self, config: TransferConfig, spec: FamilySpec, scorer: OffsetScorer, source: str) -> None:
-        self.config, self.spec, self.scorer, self.source = config, spec, scorer, source
+    def __init__(
+        self, config: InferenceConfig, spec: FamilySpec, scorer: OffsetScorer, track: Tracking, source: str
+    ) -> None:
+        self.config, self.spec, self.scorer, self.track, self.source = config, spec, scorer, track, source
         scorer.eval()
 
     def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> AtFirstSight:
@@ -63,14 +66,14 @@ class TransferMethod:
                 "trajectory transfer expects a demonstration or a trial, got neither; choose another method"
             )
 
-        def make(rows: list[int], start_RO: np.ndarray) -> TransferPolicy:
+        def make(rows: list[int], start_RO: np.ndarray) -> TrackingPolicy:
             return self._policy([contexts[row] for row in rows], start_RO, [seeds[row] for row in rows])
 
         return AtFirstSight(make)
 
-    def _policy(self, contexts: Sequence[Context], start_BO: np.ndarray, seeds: Sequence[int]) -> TransferPolicy:
+    def _policy(self, contexts: Sequence[Context], start_BO: np.ndarray, seeds: Sequence[int]) -> TrackingPolicy:
         config, layout = self.config, self.spec.layout
-        references = [choose_reference(c, start) for c, start in zip(contexts, start_BO, strict=True)]
+        references = [choose_reference(context) for context in contexts]
         generators = [stream(seed, "guesses") for seed in seeds]
         offsets = np.zeros((len(contexts), config.hypotheses, layout.dimensions))
         asked = []
@@ -87,16 +90,16 @@ class TransferMethod:
         for row in asked:
             if contexts[row].solved:
                 offsets[row] = self._after_success(contexts[row], start_BO[row], offsets[row])
-        return TransferPolicy(config.controller, layout, references, lambda rows, _: offsets[rows], seeds)
+        policy = self.track(layout, references, lambda rows, _: offsets[rows], seeds)
+        recorded = [repeatable(context, start) for context, start in zip(contexts, start_BO, strict=True)]
+        return RepeatingPolicy(policy, recorded, layout) if any(recorded) else policy
 
     def _after_success(self, context: Context, start_O: np.ndarray, others_HD: np.ndarray) -> np.ndarray:
         """Return (H, D): what the successes say, then what was inferred from rewards."""
         assert context.demonstration is not None
         solved, config = [trial for trial in context.trials if trial.success], self.config
         doubt = 0.5 * config.reach_steps * self.spec.layout.hand_step
-        told = offsets_after_success(
-            context.demonstration, solved, start_O, self.spec.layout, config.controller.reference, doubt
-        )
+        told = offsets_after_success(context.demonstration, solved, start_O, self.spec.layout, config.reference, doubt)
         return np.concatenate([told, others_HD])[: len(others_HD)]
 
     @torch.inference_mode()
@@ -118,23 +121,17 @@ class TransferMethod:
         return np.stack(found)
 
 
-def choose_reference(context: Context, start_O: np.ndarray) -> Trajectory:
-    """Return what an episode that begins with this observation goes by.
+def choose_reference(context: Context) -> Trajectory:
+    """Return what an episode goes by: the demonstration, else the newest success, else the trial with the best reward.
 
-    It is the newest trial that succeeded from the identical start, which can be repeated as it is; else the
-    demonstration; else the newest trial that succeeded; else the trial with the best mean reward. A success from
-    another start is no better reference than the demonstration: it holds every failed hypothesis before it.
+    A success is no better reference than the demonstration: it holds every failed hypothesis before it.
 
     Raises:
         ValueError: there is nothing.
     """
-    solved = [trial for trial in context.trials if trial.success]
-    start = np.asarray(start_O, np.float32)
-    repeatable = [trial for trial in solved if np.array_equal(trial.observations[0], start)]
-    if repeatable:
-        return repeatable[-1]
     if context.demonstration is not None:
         return context.demonstration
+    solved = [trial for trial in context.trials if trial.success]
     if solved:
         return solved[-1]
     if context.trials:
@@ -145,10 +142,10 @@ def choose_reference(context: Context, start_O: np.ndarray) -> Trajectory:
 class AtFirstSight:
     """A `Policy` that is made for each episode when its first observation is there; nearly always for all at once."""
 
-    def __init__(self, make: Callable[[list[int], np.ndarray], TransferPolicy]) -> None:
+    def __init__(self, make: Callable[[list[int], np.ndarray], TrackingPolicy]) -> None:
         """Take what makes the policy of these rows from their first observations (R, O)."""
         self._make = make
-        self.policies: list[TransferPolicy] = []
+        self.policies: list[TrackingPolicy] = []
         self._place: dict[int, tuple[int, int]] = {}
 
     def act(self, step: StepBatch) -> np.ndarray:

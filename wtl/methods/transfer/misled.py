@@ -14,8 +14,8 @@ import numpy as np
 from wtl.core.rng import stream
 from wtl.core.task import TaskDistribution
 from wtl.data.store import EpisodeStore
-from wtl.methods.transfer.config import TransferConfig
-from wtl.methods.transfer.controller import ControllerConfig, TransferPolicy
+from wtl.methods.transfer.config import InferenceConfig
+from wtl.methods.transfer.tracking import Tracking, TrackingPolicy
 from wtl.play.policy import Attempt, Session
 
 TRIES = 16
@@ -26,7 +26,8 @@ TRIES = 16
 class MisledTransfer:
     """A `Player` that follows demonstrations to the goals of other tasks of the family."""
 
-    config: ControllerConfig
+    track: Tracking
+    """How a demonstration is followed."""
     near: float
     """A goal within this distance of a task's own is not another one, in the units of positions."""
     goal_of: Mapping[str, np.ndarray]
@@ -35,7 +36,7 @@ class MisledTransfer:
     """All goals (N, D) of each family."""
     source: str = "misled transfer"
 
-    def policy(self, attempt: Attempt) -> TransferPolicy:
+    def policy(self, attempt: Attempt) -> TrackingPolicy:
         """See `Player.policy`. Raises ValueError for a session without a demonstration."""
         references = [session.context.demonstration for session in attempt.sessions]
         shown = [reference for reference in references if reference is not None]
@@ -46,7 +47,7 @@ class MisledTransfer:
             )
         offsets = np.stack([self._elsewhere(session) for session in attempt.sessions])
         layout = attempt.family.spec.layout
-        return TransferPolicy(self.config, layout, shown, lambda rows, _: offsets[rows], attempt.seeds)
+        return self.track(layout, shown, lambda rows, _: offsets[rows], attempt.seeds)
 
     def _elsewhere(self, session: Session) -> np.ndarray:
         """Return (TRIES, D) offsets from the demonstration's goal to those of other tasks, drawn at random."""
@@ -58,7 +59,9 @@ class MisledTransfer:
         return goals[chosen] - session.demonstrations[0].goal
 
 
-def make_misled(config: TransferConfig, distribution: TaskDistribution, demonstrations: EpisodeStore) -> MisledTransfer:
+def make_misled(
+    config: InferenceConfig, track: Tracking, distribution: TaskDistribution, demonstrations: EpisodeStore
+) -> MisledTransfer:
     """Return the player, which knows the goals of all demonstrated tasks but the test tasks."""
     goal_of: dict[str, np.ndarray] = {}
     of_family: dict[str, list[np.ndarray]] = {}
@@ -69,4 +72,4 @@ def make_misled(config: TransferConfig, distribution: TaskDistribution, demonstr
             of_family.setdefault(record.task.family, []).append(goal)
     goals = {family: np.stack(found) for family, found in of_family.items()}
     near = config.misled_steps * distribution.spec.layout.hand_step
-    return MisledTransfer(config.controller, near, goal_of, goals)
+    return MisledTransfer(track, near, goal_of, goals)

@@ -32,8 +32,8 @@ def offsets_after_success(
         doubt: how far off an end may be that goes along with an object, before "it stays in place" is preferred; in
             the units of positions.
     """
-    waypoints = read_reference(demonstration, layout, config).waypoints
-    moved = waypoints[0].point if waypoints else 0  # the hand, where no object is near
+    reference = read_reference(demonstration, layout, config)
+    moved = 0 if reference.held_D is None else reference.waypoints[0].point  # the hand, where nothing was moved
     then = layout.positions(demonstration.observations[0].astype(np.float64))
     now = layout.positions(np.asarray(start_O, np.float64))
     end = _end(demonstration, layout, config, moved)
@@ -49,9 +49,12 @@ def offsets_after_success(
 
 
 def _end(trajectory: Trajectory, layout: ObservationLayout, config: ReferenceConfig, point: int) -> np.ndarray:
-    """Return (D,): where a point is shortly after the first success, when it has come nearer to the goal."""
-    solved = int(trajectory.successes.argmax()) + 1 if trajectory.success else len(trajectory)
-    end = min(solved + config.tail_steps, len(trajectory))
+    """Return (D,): where a point was when the task was last solved, at most shortly after the first success.
+
+    Later it has come nearer to the goal, unless it has only passed by.
+    """
+    solved = np.flatnonzero(trajectory.successes[: int(trajectory.successes.argmax()) + 1 + config.tail_steps])
+    end = int(solved[-1]) + 1 if len(solved) else len(trajectory)
     return layout.positions(trajectory.observations[end].astype(np.float64))[point]
 
 
