@@ -93,7 +93,10 @@ def shown(value: Any) -> str:
 
 def section(title: str, kind: type, todo: list[type]) -> str:
     """Return the table of one dataclass; the dataclasses that its fields hold are added to `todo`."""
-    about, usual = explained(kind), kind()
+    about: dict[str, str] = {}
+    for one in reversed(kind.__mro__):  # a configuration may have its first fields from another
+        about |= explained(one) if dataclasses.is_dataclass(one) else {}
+    usual = kind()
     lines = [f"## {title}", "", (inspect.getdoc(kind) or "").split("\n")[0], ""]
     lines += ["| key | type | range | default | |", "| --- | --- | --- | --- | --- |"]
     for field in dataclasses.fields(kind):

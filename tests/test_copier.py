@@ -225,7 +225,7 @@ def played_by(policy: CopyingPolicy | Lapses, observation: np.ndarray) -> list[n
 
 
 def test_settings_that_cannot_be_are_one_sentence() -> None:
-    with pytest.raises(ValueError, match="copying.longest must be positive, got 0"):
+    with pytest.raises(ValueError, match="longest must be more than 0"):
         CopyingConfig(longest=0)
-    with pytest.raises(ValueError, match="copying.tries must not be negative, got -1"):
+    with pytest.raises(ValueError, match="tries must be between 0 and"):
         CopyingConfig(tries=-1)

@@ -26,8 +26,8 @@ from rich.console import Console
 from test_pipeline import content
 
 from wtl import cli
-from wtl.analysis.report import load_run
 from wtl.analysis.results import EpisodeResult, read_results
+from wtl.analysis.runs import load_run
 from wtl.app.config import RunConfig
 from wtl.app.pipeline import Pipeline
 from wtl.core.files import explain, sealed, unsealed

@@ -54,6 +54,7 @@ class Batches:
             context=ContextBatch(Segments(*frames, *numbers, torch.zeros(8, 1)), None), known=(Context(),) * 8,
             observations_BQO=seen, expert_actions_BQA=labels, actions_BQA=labels,
             returns_to_go_BQ=torch.zeros(8, 4), start_BO=start, goal_BG=goal, demonstrated_goal_BG=demonstrated_goal,
+            starts_BQO=seen, goals_BQG=goal[:, None].expand(-1, 4, -1), trial_goals_BSG=torch.zeros(8, 0, 2),
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from wtl.methods.transfer.controller import TransferPolicy
 from wtl.methods.transfer.method import ScorerLearner, TransferMethod, choose_reference
 from wtl.methods.transfer.misled import MisledTransfer, make_misled
 from wtl.methods.transfer.repeating import repeatable
-from wtl.methods.transfer.scorer import Goals, OffsetScorer, ScorerConfig, most_promising
+from wtl.methods.transfer.scorer import OffsetScorer, ScorerConfig, TrueGoals, most_promising
 from wtl.play.policy import Attempt, Session
 from wtl.tasks.toy import ToyFamily, distribution
 
@@ -160,7 +160,7 @@ def test_a_rule_is_true_if_it_gives_every_end_from_its_own_start() -> None:
     shown, tried = _brought(shown_start, shown_start + 1.0, 1.0), _brought(other, other, 0.0)
     context = make_context_batch([Context((shown,), (tried,))] * 2, 4, 1.0)
     start = torch.tensor(_brought(now, now, 0.0).observations[:1]).float().expand(2, -1)
-    goals = Goals(
+    goals = TrueGoals(
         own_BG=torch.tensor([[1.5, 3.5], [3.0, 3.0]]),
         demonstrated_BG=torch.full((2, 2), 1.5),
         trials_BSG=torch.tensor([[[2.5, 1.5]], [[3.0, 3.0]]]),

@@ -61,7 +61,7 @@ def test_the_wheel_works_elsewhere(call: Call, wheel: Path, tmp_path: Path, pyth
     assert (tmp_path / "mine" / "improvement.png").is_file()
     manifest = json.loads((tmp_path / "mine" / "evaluation" / "manifest.json").read_text())
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    assert manifest["version"] and manifest["commit"] == (commit or "unknown")
+    assert manifest["wtl"] and manifest["commit"] == (commit or "unknown")
     few = ["tasks.test_goals_per_family=2", "evaluation.attempts=1", "video=sketch"]
     call(wtl, "evaluate", "pretrained", *few, "evaluation.control_attempt=1", "directory=shipped")
     assert (tmp_path / "shipped" / "evaluation" / "episodes.csv").is_file()

@@ -39,7 +39,7 @@ def provenance() -> dict[str, Any]:
             continue
     commit, changed = _commit()
     return {
-        "version": importlib.metadata.version("wtl"),
+        "wtl": importlib.metadata.version("wtl"),
         "commit": commit,
         "uncommitted_changes": changed,
         "python": platform.python_version(),

@@ -119,12 +119,12 @@ class Copier(nn.Module):
         return lengths.sign() * torch.log1p(lengths.abs() * (1.0 / unit)) * 0.5
 
     def _vectors(self, x: Tensor) -> Tensor:
-        """(..., V, D) -> (..., V (D + 1)): each coordinate and the length."""
+        """Return (..., V (D + 1)): each coordinate of the vectors (..., V, D), and their lengths."""
         length = (x.square().sum(-1, keepdim=True) + 1e-12).sqrt()
         return self._log(torch.cat([x, length], dim=-1)).flatten(-2)
 
     def _points(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., O) -> the hand (..., D) and the objects (..., N, D)."""
+        """Return the hand (..., D) and the objects (..., N, D) of observations (..., O)."""
         layout = self.layout
         points = [observations[..., p : p + layout.dimensions] for p in layout.points]
         return points[0], torch.stack(points[1:], dim=-2)
@@ -224,7 +224,7 @@ class Copier(nn.Module):
         return x + self.own(own)[:, None]
 
     def _ahead(self, values_BFX: Tensor) -> Tensor:
-        """(B, F, X) -> (B, F, K, X) some frames later, the last where there is none."""
+        """Return (B, F, K, X): the values (B, F, X) some frames later, the last where there is none."""
         last = values_BFX.shape[1] - 1
         steps = torch.arange(last + 1, device=values_BFX.device)
         return torch.stack([values_BFX[:, (steps + k).clamp(max=last)] for k in self.config.ahead_frames], dim=2)

@@ -249,7 +249,7 @@ def _mirrors(count: int, size: int, generator: torch.Generator) -> Tensor:
 
 
 def _mirrored(matrices_B22: Tensor, x: Tensor) -> Tensor:
-    """(B, ..., D or more): the first two numbers of the last axis turned."""
+    """Return (B, ..., D or more) with the first two numbers of the last axis turned."""
     size = matrices_B22.shape[-1]
     flat = x.flatten(1, -2)
     turned = torch.cat([flat[..., :size] @ matrices_B22.transpose(1, 2), flat[..., size:]], dim=-1)

@@ -23,7 +23,7 @@ from wtl.methods.learner import Losses
 from wtl.methods.transfer.config import InferenceConfig
 from wtl.methods.transfer.repeating import RepeatingPolicy, repeatable
 from wtl.methods.transfer.rules import offsets_after_success
-from wtl.methods.transfer.scorer import Goals, OffsetScorer, most_promising
+from wtl.methods.transfer.scorer import OffsetScorer, TrueGoals, most_promising
 from wtl.methods.transfer.tracking import Tracking, TrackingPolicy
 from wtl.play.policy import StepBatch
 
@@ -45,7 +45,7 @@ class ScorerLearner:
         """See `Learner.loss`."""
         assert batch.context is not None
         generator = torch.Generator().manual_seed(batch.seed)
-        goals = Goals(batch.goal_BG, batch.demonstrated_goal_BG, batch.trial_goals_BSG)
+        goals = TrueGoals(batch.goal_BG, batch.demonstrated_goal_BG, batch.trial_goals_BSG)
         goal = self.network.loss(batch.context, batch.start_BO, goals, generator)
         return Losses(goal, goal=goal)
 

@@ -46,7 +46,7 @@ class ScorerConfig(Bounded):
 
 
 @dataclass(frozen=True)
-class Goals:
+class TrueGoals:
     """Where experts go: labels, never inputs."""
 
     own_BG: Tensor
@@ -146,7 +146,7 @@ class OffsetScorer(nn.Module):
         gone = (positions_BSFPD[:, :, 0] - positions_BSFPD[:, :1, 0]) * both[..., None]
         return torch.cat([torch.zeros_like(gone[:, :, :1]), gone[:, :, 1:]], dim=2)
 
-    def consistent(self, context: ContextBatch, start_BO: Tensor, goals: Goals) -> Tensor:
+    def consistent(self, context: ContextBatch, start_BO: Tensor, goals: TrueGoals) -> Tensor:
         """Return (B, P): which rules give the true end in this episode and in all trials; the best where none does."""
         visible_BPD, there_BP = self.visible(context, start_BO)
         spread_BP = torch.zeros_like(visible_BPD[..., 0])
@@ -220,7 +220,7 @@ class OffsetScorer(nn.Module):
         attention = self.weight(x).softmax(dim=2)
         return torch.cat([x.mean(dim=2), x.amax(dim=2), (attention * x).sum(dim=2)], dim=-1)
 
-    def loss(self, context: ContextBatch, start_BO: Tensor, goals: Goals, generator: torch.Generator) -> Tensor:
+    def loss(self, context: ContextBatch, start_BO: Tensor, goals: TrueGoals, generator: torch.Generator) -> Tensor:
         """Return the mean surprise (nats) at the true offset among negatives that `generator`, of the CPU, draws.
 
         Every rule that is true of all episodes is right. Source: InfoNCE, as in arXiv 2109.00137, section 3.
