@@ -207,4 +207,4 @@ def test_the_checkpoint_that_comes_with_the_package_is_small_and_acts() -> None:
 
 def test_a_checkpoint_says_which_method_it_is() -> None:
     config = load_config("toy", ["checkpoint=ml45"])
-    assert config.method == "trajectory_transfer"
+    assert config.method == "learned_transfer"

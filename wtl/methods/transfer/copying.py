@@ -106,7 +106,7 @@ class CopyingPolicy:
     @torch.inference_mode()
     def act(self, step: StepBatch) -> np.ndarray:
         """See `Policy.act`."""
-        rows, seen = step.rows, np.asarray(step.observations, np.float32)
+        rows, seen = step.rows, np.array(step.observations, np.float32)
         new = self._steps[rows] < 0
         if new.any():
             for row, offsets in zip(
