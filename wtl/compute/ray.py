@@ -59,8 +59,7 @@ class RayExecutor:
             try:
                 _knock(address)
                 ray = self._init(alone)
-            except (OSError, RuntimeError) as error:
-                self._end_watching()
+            except (OSError, RuntimeError) as error:  # the watcher stays, for what has started all the same
                 where = address or "this machine"
                 raise ValueError(
                     f"no Ray cluster answers at {where} ({str(error).splitlines()[0]}); start it, or unset RAY_ADDRESS "
