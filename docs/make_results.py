@@ -130,13 +130,16 @@ def headline() -> str:
 
 def by_protocol() -> str:
     """Return the README's table of protocols: the shipped method by attempt, beside control, luck and the expert."""
-    names = ("trajectory_transfer", "transfer_told_goal", "transfer_blind_search", "expert")
+    mine = "learned_transfer"
+    names = (mine, f"{mine}.told_goal", "transfer_told_goal", f"{mine}.blind_search", "expert")
     lines = []
     for run in load({name: f"protocols/{name}.csv" for name in PROTOCOLS}).values():
         found = {key[0]: by_attempt(rows) for key, rows in curves(run.rows).items() if not key[1]}
         cells = [f"{100 * rows['success'].mean():.0f}" for name in names for rows in found[name].values()]
-        lines.append((protocol_of(run.rows).replace(", feedback at the end", ""), *cells))
-    header = ("protocol", *(f"attempt {k}" for k in range(4)), "told the goal", "blind search", "expert")
+        entries = str(len(found[mine][0]))
+        lines.append((protocol_of(run.rows).replace(", feedback at the end", ""), entries, *cells))
+    told = ("told the goal", "told, controller by hand", "blind search", "expert")
+    header = ("protocol", "n", *(f"attempt {k}" for k in range(4)), *told)
     return to_markdown(Table("", header, (tuple(lines),))).removeprefix("****\n\n")
 
 

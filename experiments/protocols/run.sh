@@ -8,14 +8,14 @@ here=experiments/protocols
 evaluate() {
     name=$1
     shift
-    .venv/bin/wtl evaluate pretrained tasks.test_goals_per_family=20 \
-        "evaluation.methods=[expert,transfer_told_goal,transfer_blind_search]" "directory=runs/protocols/$name" "$@"
+    .venv/bin/wtl evaluate pretrained "evaluation.variants=[told_goal, blind_search]" \
+        "evaluation.methods=[transfer_told_goal, expert]" "directory=runs/protocols/$name" "$@"
     cp "runs/protocols/$name/evaluation/episodes.csv" "$here/$name.csv"
     cp "runs/protocols/$name/evaluation/families.json" "$here/families.json"
 }
-evaluate redrawn
-evaluate redrawn-one-walk protocol.walks=one
-evaluate repeated protocol.starts=repeated
-evaluate redrawn-noise protocol.action_noise=0.1 protocol.position_noise=0.005
+evaluate redrawn tasks.test_goals_per_family=50 "evaluation.controls=[blind_retry, shuffled_trial, masked_reward]"
+evaluate redrawn-one-walk tasks.test_goals_per_family=20 protocol.walks=one
+evaluate repeated tasks.test_goals_per_family=20 protocol.starts=repeated
+evaluate redrawn-noise tasks.test_goals_per_family=20 protocol.action_noise=0.1 protocol.position_noise=0.005
 .venv/bin/wtl report runs/protocols/redrawn runs/protocols/redrawn-one-walk runs/protocols/repeated \
     runs/protocols/redrawn-noise --markdown
