@@ -47,7 +47,10 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|np|torch|gymnasium|pandas|pd|rich|typer|yaml|mujoco|metaworld|PIL|ray)\..*"),
     (r"py:.*", r"(collections|pathlib|typing|types|contextlib|concurrent|functools|multiprocessing)\..*"),
-    (r"py:class", r"(Tensor|nn\.Module|Path|XYZ|RenderMode|(tuple|dict)\[.*)"),  # as Sphinx cuts some annotations
+    (
+        r"py:class",
+        r"(Tensor|Tree|NUMBER|subprocess\.Popen|nn\.Module|Path|XYZ|RenderMode|(tuple|dict)\[.*)",
+    ),  # as Sphinx cuts some annotations
     (r"py:class", r"wtl\..*\.(Answer|Item|Result|Unit|_Unit)"),  # type variables, and what is private
 ]
 
@@ -59,6 +62,7 @@ def folders() -> dict[str, list[str]]:
         if path.name == "__main__.py":
             continue
         parts = path.relative_to(ROOT).with_suffix("").parts
+        parts = parts if parts[0] == "wtl" else ("wtl", *parts)  # as they are imported
         parts = parts[:-1] if parts[-1] == "__init__" else parts
         is_folder = len(parts) > 1 and (ROOT / parts[0] / parts[1]).is_dir()
         folder = ".".join(parts[:2]) if is_folder else parts[0]

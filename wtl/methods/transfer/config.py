@@ -120,4 +120,3 @@ class LearnedConfig(InferenceConfig):
     def reference(self) -> ReferenceConfig:
         """How a reference is read."""
         return self.copying.reference
-
