@@ -86,10 +86,8 @@ def test_the_shipped_checkpoint_plays_as_before(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=800)
 
     def read(path: Path) -> list[tuple[str, ...]]:
-        names = {"wtl": "trajectory_transfer"}
+        names = ("method", "task", "attempt", "success", "steps")
         with path.open() as file:
-            rows = [(names.get(r["method"], r["method"]), r["task"], r["attempt"], r["success"], r["steps"])
-                    for r in csv.DictReader(file)]  # fmt: skip
-        return sorted(rows)
+            return sorted(tuple(row[name] for name in names) for row in csv.DictReader(file))
 
     assert read(tmp_path / "run" / "evaluation" / "episodes.csv") == read(GOLDEN / "pretrained.csv")

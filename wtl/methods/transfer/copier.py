@@ -59,9 +59,12 @@ class ReferenceFrames:
     """1 for the objects that there are."""
     gripper_BFG: Tensor
     """The opening of the gripper; G is 0 where there is none."""
-    actions_BFA: Tensor
     progress_BF: Tensor
     """From 0 to 1: how far the first object had been brought, or the hand where that was not moved."""
+    own_BFE: Tensor
+    """What the network makes of each frame before it has seen a state, and"""
+    held_BFX: Tensor
+    """what heads copy of it; both are computed once an episode and not once a step."""
 
     def rows(self, rows: Tensor) -> ReferenceFrames:
         """Return the references of these numbers."""
@@ -144,7 +147,30 @@ class Copier(nn.Module):
         way = torch.cat([way.new_zeros(len(way), 1), way], dim=1)
         way = torch.where(moved[:, -1:] > _MOVED_STEPS * self.layout.hand_step, moved, way)
         progress = way / way[:, -1:].clamp(min=1e-6)
-        return ReferenceFrames(hand, objects, there, self._gripper(observations), actions, progress)
+        gripper = self._gripper(observations)
+        own = self._own(hand, objects, there, gripper, actions, progress)
+        held = self._held(hand, objects, gripper, actions, progress)
+        return ReferenceFrames(hand, objects, there, gripper, progress, own, held)
+
+    def _own(
+        self, hand: Tensor, objects: Tensor, there: Tensor, gripper: Tensor, actions: Tensor, progress: Tensor
+    ) -> Tensor:
+        """Return (B, F, E): what a frame says whatever the state."""
+        there = there[:, None, :, None]
+        apart = (objects - hand[:, :, None]) * there
+        moved = (objects[:, :, 0] - objects[:, :1, 0]) * there[:, :, 0]
+        left = objects[:, -1:, 0] - objects[:, :, 0]
+        ways = torch.cat([apart[:, :, :1], left[:, :, None], self._ahead(hand) - hand[:, :, None]], dim=2)
+        vectors = self._vectors(ways)
+        late = torch.linspace(0.0, 1.0, vectors.shape[1]).to(vectors).expand(vectors.shape[:2])[..., None]
+        rest = [actions, gripper, late, progress[..., None], self._log(moved.norm(dim=-1, keepdim=True))]
+        return self.own(torch.cat([vectors, *rest], dim=-1))
+
+    def _held(self, hand: Tensor, objects: Tensor, gripper: Tensor, actions: Tensor, progress: Tensor) -> Tensor:
+        """Return (B, F, X): what heads copy of a frame."""
+        later = self._ahead(torch.cat([hand, progress[..., None]], dim=-1)).flatten(2)
+        number = torch.ones_like(progress)[..., None].cumsum(1) / 40
+        return torch.cat([actions, hand, objects.flatten(2), later, gripper, progress[..., None], number], dim=-1)
 
     def forward(self, r: ReferenceFrames, states: States) -> Tensor:
         """Return (B, Q, A) actions; they may lie beyond [-1, 1] by a little."""
@@ -198,30 +224,8 @@ class Copier(nn.Module):
         bend = r.progress_BF[:, None, :, None] * (end - shift)[:, :, None]
         away = torch.cat([(away[..., 0, :] + bend)[..., None, :], away[..., 1:, :]], dim=-2)
         change = gripper[:, :, None] - r.gripper_BFG[:, None]
-        own = self._vectors(
-            torch.cat(
-                [
-                    ref_apart[:, :, :1],
-                    (first[:, -1:] - first)[:, :, None],
-                    self._ahead(r.hand_BFD) - r.hand_BFD[:, :, None],
-                ],
-                dim=2,
-            )
-        )
-        late = torch.linspace(0.0, 1.0, own.shape[1]).to(own).expand(own.shape[:2])[..., None]
-        own = torch.cat(
-            [
-                own,
-                r.actions_BFA,
-                r.gripper_BFG,
-                late,
-                r.progress_BF[..., None],
-                self._log(ref_moved[:, :, 0].norm(dim=-1, keepdim=True)),
-            ],
-            dim=-1,
-        )
         x = self.pair(torch.cat([self._vectors(away), change, change.abs()], dim=-1))
-        return x + self.own(own)[:, None]
+        return x + r.own_BFE[:, None]
 
     def _ahead(self, values_BFX: Tensor) -> Tensor:
         """Return (B, F, K, X): the values (B, F, X) some frames later, the last where there is none."""
@@ -234,13 +238,7 @@ class Copier(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what each head copies, (B, Q, H, ...): actions, ways (W, D) to places, and the rest."""
         size, count, ahead = self.size, self.objects, len(self.config.ahead_frames)
-        later = self._ahead(torch.cat([r.hand_BFD, r.progress_BF[..., None]], dim=-1))
-        held = torch.cat(
-            [r.actions_BFA, r.hand_BFD, r.objects_BFND.flatten(2), later.flatten(2), r.gripper_BFG]
-            + [r.progress_BF[..., None], r.actions_BFA.new_ones(r.progress_BF.shape)[..., None].cumsum(1) / 40],
-            dim=-1,
-        )
-        copied = (weights.flatten(1, 2) @ held).unflatten(1, weights.shape[1:3])
+        copied = (weights.flatten(1, 2) @ r.held_BFX).unflatten(1, weights.shape[1:3])
         parts = [self.action_size, size, count * size, ahead * (size + 1), self.grippers + 2]
         actions, then_hand, then_objects, later, rest = copied.split(parts, dim=-1)
         then_objects, later = then_objects.unflatten(-1, (count, size)), later.unflatten(-1, (ahead, size + 1))
