@@ -40,7 +40,7 @@ def checked(directory: Path, *overrides: str, preset: str = "toy", group: Proces
         ),
         ("demonstrations.splits=[train, validation]", "demonstrations.splits must hold test"),
         ("methods.cloning.train.device=cuda", "train.device is cuda, but no GPU is available"),
-        ("checkpoint=ml45", "checkpoint=ml45 was trained where layout is "),
+        ("checkpoint=ml45", "was trained for families of other sizes: their layout is "),
     ],
 )
 def test_a_mistake_of_a_later_stage_shows_at_once(tmp_path: Path, override: str, sentence: str) -> None:

@@ -14,9 +14,7 @@ import torch
 
 from wtl.app.plan import MethodPlan, Plan
 from wtl.compute.distributed import ProcessGroup
-from wtl.core.bounds import shown
-from wtl.core.task import SHARED_SIZES, Split
-from wtl.methods.checkpoint import read_checkpoint
+from wtl.core.task import Split
 from wtl.methods.spec import Phase
 from wtl.stages.training import choose_device, micro_batches_of
 from wtl.stages.trials import tasks_of_round
@@ -40,7 +38,7 @@ def check_plan(plan: Plan, group: ProcessGroup) -> None:
 
 
 def _trainings(plan: Plan) -> Iterator[tuple[MethodPlan, Phase]]:
-    yield from ((method, phase) for method in (plan.main, *plan.others) for phase in method.phases)
+    yield from ((method, phase) for method in plan.all_methods for phase in method.phases)
 
 
 def _check_splits(plan: Plan) -> None:
@@ -66,17 +64,8 @@ def _check_splits(plan: Plan) -> None:
 
 
 def _check_checkpoint(plan: Plan) -> None:
-    directory = plan.checkpoint(plan.main) if plan.config.checkpoint else None
-    if directory is None:
-        return
-    learned, here = read_checkpoint(directory, plan.main.spec).family, plan.distribution.spec
-    for name in SHARED_SIZES:
-        before, now = getattr(learned, name), getattr(here, name)
-        if before != now:
-            raise ValueError(
-                f"checkpoint={plan.config.checkpoint} was trained where {name} is {shown(before)}, and in "
-                f"tasks.benchmark={plan.config.tasks.benchmark} it is {shown(now)}; choose others"
-            )
+    if plan.config.checkpoint:  # read in full: damaged weights would show in a worker, after the demonstrations
+        plan.make_player(plan.main)(plan.distribution.spec)
 
 
 def _check_network(plan: Plan, method: MethodPlan, part: str) -> None:

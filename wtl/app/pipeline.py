@@ -83,7 +83,7 @@ class Pipeline:
                 check=lambda: self._demonstrations.adopted(),
             )
         ]
-        for method in (plan.main, *plan.others):
+        for method in plan.all_methods:
             for phase in method.phases:
                 if phase.collection:
                     trials = plan.collection(method, phase)
@@ -93,7 +93,7 @@ class Pipeline:
                 train = plan.training(method, phase)
                 make = functools.partial(self._train, method, phase)
                 steps.append(Step(_name(method, train), train, make, TRAINING, phase.train))
-        played = functools.partial(plan.policies, [(method, method.phases) for method in (plan.main, *plan.others)])
+        played = functools.partial(plan.policies, [(method, method.phases) for method in plan.all_methods])
         return [*steps, Step("evaluation", plan.evaluation, self._evaluate, EVALUATION, policies=played)]
 
     def run(self, only: str = "", checked: bool = True) -> None:
@@ -106,13 +106,13 @@ class Pipeline:
         if only and only not in [step.name for step in steps]:
             raise ValueError(f"there is no stage {only!r}; the stages are {', '.join(step.name for step in steps)}")
         asked = [step for step in steps if step.name == only or not only]
-        if checked and not self.group.on_main(lambda: all(step.stage.finished() for step in asked)):
-            self.group.on_main(lambda: check_plan(self.plan, self.group))
-        for name, reason in self.plan.left_out.items():
-            self.console.print(f"{name} is left out: {reason}", style="yellow")
         with self.held():
-            for step in asked:  # what is damaged, or was made with other settings, shows before anything is done
-                self.group.on_main(step.stage.finished)
+            # Each of them: what is damaged, or was made with other settings, shows before anything is done.
+            finished = self.group.on_main(lambda: [step.stage.finished() for step in asked])
+            if checked and not all(finished):
+                self.group.on_main(lambda: check_plan(self.plan, self.group))
+            for name, reason in self.plan.left_out.items():
+                self.console.print(f"{name} is left out: {reason}", style="yellow")
             for step in asked:
                 self._carry_out(step)
 

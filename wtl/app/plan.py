@@ -86,7 +86,7 @@ class Plan:
     def _check_splits(self, made: TaskDistribution) -> None:
         """Raise ValueError if a split that is shown, trained on or evaluated has no tasks."""
         needed = dict.fromkeys([*self.config.demonstrations.splits, self.config.evaluation.split])
-        if any(method.phases for method in (self.main, *self.others)):
+        if any(method.phases for method in self.all_methods):
             needed["train"] = None
         empty = [split for split in needed if not made.split(split)]
         if empty:
@@ -231,11 +231,11 @@ class Plan:
         if not evaluated["keep_episodes"]:  # so that runs from before there was this choice are still complete
             del evaluated["keep_episodes"]
         settings |= {"evaluation": evaluated, "seed": c.evaluation_seed}
-        settings["methods"] = [method.spec.name for method in (self.main, *self.others)]
+        settings["methods"] = [method.spec.name for method in self.all_methods]
         if c.checkpoint:
             # Settings and weights: the checksum of the weights stands in the description.
             settings["checkpoint"] = sha256_of(checkpoint_directory(c.checkpoint) / "method.json")
-        own = self.others if c.checkpoint else (self.main, *self.others)  # a checkpoint brings its own settings
+        own = self.others if c.checkpoint else self.all_methods  # a checkpoint brings its own settings
         trained = [self.training(m, m.phases[-1]) for m in own if m.phases]
         untrained = {m.spec.name: to_plain(m.config) for m in own if not m.phases}
         return Stage(self.root / "evaluation", settings | untrained, trained or [self.demonstrations])
@@ -269,7 +269,7 @@ class Plan:
 
     def shown(self) -> DemonstrationStore:
         """Return what may be shown, with what else the methods of this run know of a task."""
-        sources = dict.fromkeys(source for method in (self.main, *self.others) for source in method.spec.sources)
+        sources = dict.fromkeys(source for method in self.all_methods for source in method.spec.sources)
         return DemonstrationStore(self.demonstrations.directory, self.config.regime, tuple(sources))
 
     def contestants(self) -> tuple[Contestant, ...]:
@@ -283,7 +283,7 @@ class Plan:
                 reads_trials=method.spec.reads.trials,
                 main=method is self.main,
             )
-            for method in (self.main, *self.others)
+            for method in self.all_methods
         ]
         for variant in self.config.evaluation.variants:
             name = f"{self.main.spec.name}.{variant}"

@@ -23,7 +23,7 @@ from torch import nn
 
 from wtl.core.files import write_atomically
 from wtl.core.records import RecordFormat, remedy
-from wtl.core.task import FamilySpec
+from wtl.core.task import SHARED_SIZES, FamilySpec
 from wtl.methods.spec import MethodSpec, Networks
 from wtl.play.policy import Player
 
@@ -220,7 +220,7 @@ def load_player(
 
 
 def _check_sizes(checkpoint: Checkpoint, family: FamilySpec) -> None:
-    for name in ("layout", "action_size", "goal_size"):
+    for name in SHARED_SIZES:
         trained, played = getattr(checkpoint.family, name), getattr(family, name)
         if trained != played:
             raise CheckpointError(

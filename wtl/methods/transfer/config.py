@@ -53,8 +53,8 @@ class InferenceConfig(Bounded):
 
     @property
     def reference(self) -> ReferenceConfig:
-        """How a reference is read."""
-        return ReferenceConfig()
+        """How a reference is read; the controller's part of the configuration says it."""
+        raise NotImplementedError
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -53,7 +53,6 @@ class CopierConfig(Bounded):
 class ReferenceFrames:
     """What B references say about each of their F frames; N objects, D coordinates."""
 
-    hand_BFD: Tensor
     objects_BFND: Tensor
     there_BN: Tensor
     """1 for the objects that there are."""
@@ -61,10 +60,13 @@ class ReferenceFrames:
     """The opening of the gripper; G is 0 where there is none."""
     progress_BF: Tensor
     """From 0 to 1: how far the first object had been brought, or the hand where that was not moved."""
+    seen_BFVD: Tensor
+    """The vectors of a frame that are compared with those of a state. What follows from the reference alone is computed
+    once an episode and not once a step: these,"""
     own_BFE: Tensor
-    """What the network makes of each frame before it has seen a state, and"""
+    """what the network makes of a frame before it has seen a state, and"""
     held_BFX: Tensor
-    """what heads copy of it; both are computed once an episode and not once a step."""
+    """what heads copy of it."""
 
     def rows(self, rows: Tensor) -> ReferenceFrames:
         """Return the references of these numbers."""
@@ -133,7 +135,9 @@ class Copier(nn.Module):
         return points[0], torch.stack(points[1:], dim=-2)
 
     def _gripper(self, observations: Tensor) -> Tensor:
-        return observations[..., list(self.layout.scalars[:1])]
+        # A slice: a list would be turned into a tensor at each of the hundreds of control steps of an episode.
+        index = self.layout.scalars[0] if self.grippers else 0
+        return observations[..., index : index + self.grippers]
 
     def read(self, demonstrations: Segments) -> ReferenceFrames:
         """Return what the first demonstration of each context says about its frames."""
@@ -148,23 +152,16 @@ class Copier(nn.Module):
         way = torch.where(moved[:, -1:] > _MOVED_STEPS * self.layout.hand_step, moved, way)
         progress = way / way[:, -1:].clamp(min=1e-6)
         gripper = self._gripper(observations)
-        own = self._own(hand, objects, there, gripper, actions, progress)
+        apart = (objects - hand[:, :, None]) * there[:, None, :, None]
+        moved = (objects - objects[:, :1]) * there[:, None, :, None]
+        first = objects[:, :, :1]
+        seen = torch.cat([hand[:, :, None], first, hand[:, :, None], apart, moved], dim=2)
+        ways = torch.cat([apart[:, :, :1], first[:, -1:] - first, self._ahead(hand) - hand[:, :, None]], dim=2)
+        late = torch.linspace(0.0, 1.0, hand.shape[1]).to(hand).expand(hand.shape[:2])[..., None]
+        rest = [actions, gripper, late, progress[..., None], self._log(moved[:, :, 0].norm(dim=-1, keepdim=True))]
+        own = self.own(torch.cat([self._vectors(ways), *rest], dim=-1))
         held = self._held(hand, objects, gripper, actions, progress)
-        return ReferenceFrames(hand, objects, there, gripper, progress, own, held)
-
-    def _own(
-        self, hand: Tensor, objects: Tensor, there: Tensor, gripper: Tensor, actions: Tensor, progress: Tensor
-    ) -> Tensor:
-        """Return (B, F, E): what a frame says whatever the state."""
-        there = there[:, None, :, None]
-        apart = (objects - hand[:, :, None]) * there
-        moved = (objects[:, :, 0] - objects[:, :1, 0]) * there[:, :, 0]
-        left = objects[:, -1:, 0] - objects[:, :, 0]
-        ways = torch.cat([apart[:, :, :1], left[:, :, None], self._ahead(hand) - hand[:, :, None]], dim=2)
-        vectors = self._vectors(ways)
-        late = torch.linspace(0.0, 1.0, vectors.shape[1]).to(vectors).expand(vectors.shape[:2])[..., None]
-        rest = [actions, gripper, late, progress[..., None], self._log(moved.norm(dim=-1, keepdim=True))]
-        return self.own(torch.cat([vectors, *rest], dim=-1))
+        return ReferenceFrames(objects, there, gripper, progress, seen, own, held)
 
     def _held(self, hand: Tensor, objects: Tensor, gripper: Tensor, actions: Tensor, progress: Tensor) -> Tensor:
         """Return (B, F, X): what heads copy of a frame."""
@@ -211,16 +208,9 @@ class Copier(nn.Module):
         shift: Tensor, end: Tensor,
     ) -> Tensor:  # fmt: skip
         """Return (B, Q, F, E): every frame of the reference beside every state."""
-        there = r.there_BN[:, None, :, None]
-        ref_apart = (r.objects_BFND - r.hand_BFD[:, :, None]) * there
-        ref_moved = (r.objects_BFND - r.objects_BFND[:, :1]) * there
-        first = r.objects_BFND[:, :, 0]
-        theirs = torch.cat(
-            [r.hand_BFD[:, :, None], first[:, :, None], r.hand_BFD[:, :, None], ref_apart, ref_moved], 2
-        )[:, None]
         to_end = torch.stack([hand - shift, objects[..., 0, :] - end, hand - end], dim=2)
         ours = torch.cat([to_end, apart, moved], dim=2)[:, :, None]
-        away = theirs - ours  # (B, Q, F, V, D)
+        away = r.seen_BFVD[:, None] - ours  # (B, Q, F, V, D)
         bend = r.progress_BF[:, None, :, None] * (end - shift)[:, :, None]
         away = torch.cat([(away[..., 0, :] + bend)[..., None, :], away[..., 1:, :]], dim=-2)
         change = gripper[:, :, None] - r.gripper_BFG[:, None]

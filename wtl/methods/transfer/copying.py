@@ -24,7 +24,7 @@ from wtl.data.meta_batches import Batch
 from wtl.data.segments import SETTLE_STEPS, make_context_batch
 from wtl.methods.learner import Losses
 from wtl.methods.transfer.copier import Copier, ReferenceFrames, States
-from wtl.methods.transfer.reference import ReferenceConfig, read_reference
+from wtl.methods.transfer.reference import ReferenceConfig, read_reference, until_success
 from wtl.methods.transfer.tracking import Hypotheses, TrackingPolicy
 from wtl.play.policy import StepBatch
 
@@ -74,7 +74,7 @@ class CopyingPolicy:
     ) -> None:
         """Read the references, one a row; nothing is drawn, so the seeds do not matter."""
         self._config, self._network, self._layout, self._hypotheses = config, network.eval(), layout, hypotheses
-        cut = [_until_success(reference, config.reference.tail_steps) for reference in references]
+        cut = [until_success(reference, config.reference.tail_steps) for reference in references]
         batch = make_context_batch([Context((reference,)) for reference in cut], network.config.frames, 1.0)
         assert batch.demonstrations is not None
         with torch.inference_mode():
@@ -92,7 +92,8 @@ class CopyingPolicy:
         self._longest = np.array([config.longest * len(r) + 50 for r in cut])
         count = len(references)
         self._start = np.zeros((count, layout.size), np.float32)
-        self._steps, self._walk, self._tries = np.full(count, -1), np.zeros(count, int), np.zeros(count, int)
+        self._new = np.ones(count, bool)
+        self._walk, self._tries = np.zeros(count, int), np.zeros(count, int)
         self._anchor, self._still = np.full((count, layout.dimensions), np.inf), np.zeros(count, int)
         self._away = np.zeros(count, int)
         self._queue = [np.zeros((1, layout.dimensions))] * count
@@ -107,13 +108,13 @@ class CopyingPolicy:
     def act(self, step: StepBatch) -> np.ndarray:
         """See `Policy.act`."""
         rows, seen = step.rows, np.array(step.observations, np.float32)
-        new = self._steps[rows] < 0
+        new = self._new[rows]
         if new.any():
             for row, offsets in zip(
                 rows[new].tolist(), self._hypotheses(rows[new], step.observations[new]), strict=True
             ):
                 self._queue[row] = offsets
-        self._steps[rows] += 1
+        self._new[rows] = False
         self._walk[rows] += 1
         fresh = self._walk[rows] <= SETTLE_STEPS + 1
         self._start[rows[fresh]] = seen[fresh]
@@ -166,20 +167,6 @@ class CopyingPolicy:
         positions = self._layout.positions(observation.astype(np.float64))
         away = positions[reference.waypoints[0].point] - positions[0] - reference.held_D
         return float(np.linalg.norm(away)) < self._config.hold_steps * self._layout.hand_step
-
-
-def _until_success(trajectory: Trajectory, tail_steps: int) -> Trajectory:
-    """Return a trajectory up to shortly after its first success, or all of it."""
-    if not trajectory.success:
-        return trajectory
-    steps = min(int(trajectory.successes.argmax()) + 1 + tail_steps, len(trajectory))
-    return replace(
-        trajectory,
-        observations=trajectory.observations[: steps + 1],
-        actions=trajectory.actions[:steps],
-        rewards=trajectory.rewards[:steps],
-        successes=trajectory.successes[:steps],
-    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Free of learning. Sources: trajectory transfer and dynamic movement primitives (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -57,17 +57,30 @@ class Reference:
     """Where the first object stood at the end, seen from the hand; None if nothing was moved."""
 
 
+def until_success(trajectory: Trajectory, tail_steps: int) -> Trajectory:
+    """Return a trajectory up to so many steps after its first success, or all of it."""
+    solved = int(trajectory.successes.argmax()) + 1 if trajectory.success else len(trajectory)
+    steps = min(solved + tail_steps, len(trajectory))
+    return replace(
+        trajectory,
+        observations=trajectory.observations[: steps + 1],
+        actions=trajectory.actions[:steps],
+        rewards=trajectory.rewards[:steps],
+        successes=trajectory.successes[:steps],
+    )
+
+
 def read_reference(trajectory: Trajectory, layout: ObservationLayout, config: ReferenceConfig) -> Reference:
     """Return the reference of a trajectory up to shortly after its first success, or of all of it."""
-    solved = int(trajectory.successes.argmax()) + 1 if trajectory.success else len(trajectory)
-    steps = min(solved + config.tail_steps, len(trajectory))
-    positions_TPD = layout.positions(trajectory.observations[: steps + 1].astype(np.float64))
+    trajectory = until_success(trajectory, config.tail_steps)
+    steps = len(trajectory)
+    positions_TPD = layout.positions(trajectory.observations.astype(np.float64))
     hand = positions_TPD[:, 0]
     objects = [p for p in range(1, positions_TPD.shape[1]) if positions_TPD[0, p].any()]
     moved = {p: np.linalg.norm(positions_TPD[:, p] - positions_TPD[0, p], axis=-1) for p in objects}
     far = config.moved_steps * layout.hand_step
     touched = {p: int((way > far).argmax()) for p, way in moved.items() if way.max() > far}
-    actions = trajectory.actions[:steps].astype(np.float64)
+    actions = trajectory.actions.astype(np.float64)
     if touched:
         first, *others = sorted(touched, key=touched.__getitem__)
         way = np.maximum.accumulate(moved[first])

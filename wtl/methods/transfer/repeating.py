@@ -52,7 +52,7 @@ class RepeatingPolicy:
             self._recorded[row] = None  # from now on the world is another one
             others.append(i)
         if others:
-            rest = {name: getattr(step, name)[others] for name in ("observations", "rows", "previous_rewards")}
-            rest["previous_successes"] = step.previous_successes[others]
+            by_row = ("observations", "rows", "previous_rewards", "previous_successes")
+            rest = {name: getattr(step, name)[others] for name in by_row}
             actions[others] = self.policy.act(replace(step, **rest))
         return actions
