@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes everything in this folder; runs/ml45, runs/ml45-1 and runs/ml45-2 (experiments/ml45/run.sh) must be there.
+# As everything in this folder was made, with the code of commit 6b9d75d, whose preset ml45 trained another method; runs/ml45, runs/ml45-1 and runs/ml45-2 (experiments/ml45/run.sh) must be there.
 # An hour on two busy cores; SEEDS="0 1 2" adds training seeds (and subsets), three times as long.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
