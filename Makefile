@@ -22,6 +22,7 @@ check: setup docs  ## lint, format, types, layers, docs
 docs: setup  ## the pages of docs/ as HTML, into docs/_build; a warning, or a generated page that is stale, is an error
 	@$(RUN)python -m docs.make_results --check
 	@$(RUN)python -m docs.make_configuration --check
+	@$(RUN)python -m docs.make_evidence --check
 	@$(RUN)sphinx-build -W -q -b html docs docs/_build
 
 bench: setup  ## stock, fast and EnvPool stepping, collection, training, acting, memory: ratios, into runs/bench
