@@ -219,4 +219,4 @@ def test_the_notebook_goes_from_nothing_to_a_curve(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "cells.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert "trajectory_transfer" in done.stdout
+    assert "learned_transfer" in done.stdout

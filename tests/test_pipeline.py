@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import shutil
@@ -305,10 +306,63 @@ def test_kill_nine_in_each_stage_changes_nothing_in_the_end(tmp_path: Path) -> N
     for stage in STAGES:
         assert killed_in(stage, broken), stage
     subprocess.run(wtl("run", "toy", *RESUMABLE, f"directory={broken}"), check=True, capture_output=True, timeout=600)
-    for name in ("evaluation/episodes.csv", "evaluation/entries.json", "report.json"):
-        assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
+    assert_the_same(broken, whole)
+
+
+PRIVATE_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
+"""Runs a program that may mount what nobody else sees."""
+GROWING_DISK = """
+folder=$1 out=$2; shift 2
+mount -t tmpfs -o size=8k disk "$folder" || exit 99
+for size in 40k 150k 600k 900k 1200k 1500k 1900k 2200k 2450k 64m; do
+    mount -o remount,size=$size disk "$folder" || exit 99
+    "$@" 2> "$out/$size"; echo $? >> "$out/$size"
+done
+cp -R "$folder/run" "$out/run"
+"""
+"""Gives the same command a disk that is too small, then a larger one, and so on, until all of the run fits on it."""
+
+
+def may_mount() -> bool:
+    with contextlib.suppress(OSError):
+        return subprocess.run([*PRIVATE_MOUNTS, "mount", "-t", "tmpfs", "disk", "/tmp"], check=False).returncode == 0
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not may_mount(), reason="a disk of a few kilobytes needs Linux with namespaces of users")
+def test_a_disk_that_is_full_again_and_again_changes_nothing_in_the_end(tmp_path: Path) -> None:
+    """The disk is one in memory, so the system itself says that it is full, to workers and TensorBoard too."""
+    whole, disk, out = tmp_path / "whole" / "run", tmp_path / "disk", tmp_path / "out"
+    subprocess.run(wtl("run", "toy", *RESUMABLE, f"directory={whole}"), check=True, capture_output=True, timeout=600)
+    disk.mkdir()
+    out.mkdir()
+    command = wtl("run", "toy", *RESUMABLE, f"directory={disk / 'run'}")
+    subprocess.run([*PRIVATE_MOUNTS, "sh", "-c", GROWING_DISK, "sh", str(disk), str(out), *command], check=True)
+    *full, enough = sorted((path for path in out.iterdir() if path.is_file()), key=size_of)
+    stages = set()
+    for said in full:
+        *_, last, code = said.read_text().splitlines()
+        assert code == "1" and last.startswith(f"error: {disk / 'run'}") and "Traceback" not in said.read_text(), said
+        assert "No space left on device; free some space there. The same command goes on" in last
+        stages.add(last.removeprefix(f"error: {disk / 'run'}/").partition(":")[0])
+    assert enough.read_text().splitlines()[-1] == "0" and len(stages) >= 6
+    assert_the_same(out / "run", whole)
+    assert not list((out / "run").rglob(".*"))
+
+
+def size_of(said: Path) -> float:
+    return float(said.name[:-1]) * (1000 if said.name[-1] == "m" else 1)
+
+
+def assert_the_same(run: Path, whole: Path) -> None:
+    """All episodes, what was learned, and all numbers."""
+    for path in (*whole.rglob("*.safetensors"), *whole.rglob("store.json"), *whole.glob("evaluation/[ef]*")):
+        assert (run / path.relative_to(whole)).read_bytes() == path.read_bytes(), path
+    assert (run / "report.json").read_bytes() == (whole / "report.json").read_bytes()
     for stage in TRAINED:
-        assert losses(broken / stage) == losses(whole / stage), stage
+        assert losses(run / stage) == losses(whole / stage), stage
 
 
 def losses(stage: Path) -> list[dict[str, str]]:

@@ -69,7 +69,7 @@ def serves(command: str, directory: Path) -> bool:
     with subprocess.Popen(shlex.split(command), cwd=directory, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # who runs the tests in the background may have Ctrl-C ignored
         process.wait(timeout=60)
     return address.startswith("http://localhost:")
 

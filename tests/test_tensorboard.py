@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 from evaluations import HIDDEN, make_table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub.io import gfile
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -141,3 +144,25 @@ def test_splits_get_a_directory_each(tmp_path: Path) -> None:
     written = write_tensorboard(tmp_path / "tb", rows, HIDDEN, config_yaml="", hyper_parameters={}, pictures={})
     assert sorted(path.name for path in written.iterdir()) == ["family-test", "family-train"]
     assert (written / "family-train" / "learner").is_dir()
+
+
+@pytest.mark.parametrize("left", [0, 1, 7])
+def test_on_a_full_disk_the_older_curves_stay_and_it_is_one_error(
+    tmp_path: Path, write: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    left: int,
+) -> None:  # fmt: skip
+    """TensorBoard's own thread would print a traceback beside the error that reaches the caller."""
+    older = {path: path.read_bytes() for path in write(tmp_path / "tensorboard").rglob("events*")}
+    written, counted = gfile.LocalFileSystem._write, iter(range(100))
+
+    def fill(*arguments: object) -> None:
+        if next(counted) >= left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written(*arguments)
+
+    monkeypatch.setattr(gfile.LocalFileSystem, "_write", fill)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/tensorboard/curves'"):
+        write(tmp_path / "tensorboard")
+    assert capfd.readouterr() == ("", "")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("events*")} == older
+    assert [path.name for path in tmp_path.iterdir()] == ["tensorboard"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +41,24 @@ def test_a_strip_is_written(tmp_path: Path, ending: str) -> None:
         count, seconds = imageio_ffmpeg.count_frames_and_secs(str(path))
         assert count == len(side_by_side(made)) > 1 and seconds == pytest.approx(count / 12, rel=0.1)
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no partial file
+
+
+@pytest.mark.parametrize("ending", [".gif", ".mp4"])
+def test_a_video_that_does_not_fit_on_the_disk_is_an_error_and_the_old_one_stays(tmp_path: Path, ending: str) -> None:
+    """In a program of its own, whose files may not become larger than 4 KiB; ffmpeg inherits that."""
+    path = tmp_path / f"strip{ending}"
+    path.write_bytes(b"old")
+    script = (
+        "import resource, signal, sys; from pathlib import Path; from test_video import clip, write_video\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try: write_video([clip('a', range(0, 250, 3))], Path(sys.argv[1]))\n"
+        "except OSError as error: print(error.filename, error.strerror)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script, path], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert (said.stdout, said.stderr) == (f"{path} File too large\n", "")
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:

@@ -27,12 +27,14 @@ from PIL import Image, UnidentifiedImageError
 
 from wtl.analysis.comparisons import against_others, gains
 from wtl.analysis.episodes import POOLED, by_setting, curves, groups, main_method, main_rows, success_rates
+from wtl.analysis.events import event_writer
 from wtl.analysis.report import report_tables
 from wtl.analysis.runs import RunResults
 from wtl.analysis.tables import to_markdown
 from wtl.core.files import naming, scratch_folder
 
 if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
     from torch.utils.tensorboard import SummaryWriter
 
 IMPROVEMENT, CONTROLS, FAMILIES, INTERVALS, FINAL = (
@@ -81,39 +83,34 @@ def write_tensorboard(
     """
     if rows.empty:
         raise ValueError("there is nothing to write to TensorBoard: no rows")
+    shown = {f"{IMPROVEMENT}/{name}": _picture(path) for name, path in pictures.items()}
     log_dir = log_dir.resolve()
+    target = log_dir / "curves"
     # Beside the folder that TensorBoard reads, so that it never sees what is not whole.
-    with scratch_folder(log_dir.parent) as scratch:
-        new, target = scratch / "curves", log_dir / "curves"
+    with naming(target), scratch_folder(log_dir.parent) as scratch:
+        new = scratch / "curves"
         settings = by_setting(rows)
         for setting, members in settings.items():
             directory = new if len(settings) == 1 else new / setting
             _write_curves(directory, members, hidden_goal_families)
-            with _writer(directory / main_method(members)) as writer:
+            with event_writer(directory / main_method(members)) as writer:
                 _write_texts(writer, RunResults(members, hidden_goal_families), config_yaml)
-                for name, path in pictures.items():
-                    _add_picture(writer, f"{IMPROVEMENT}/{name}", path)
+                for tag, picture in shown.items():
+                    _add_picture(writer, tag, picture)
                 writer.flush()
                 _write_hyper_parameters(writer, members, hyper_parameters)
-        with naming(target):
-            log_dir.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                target.replace(scratch / "old")
-            new.replace(target)
+        log_dir.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.replace(scratch / "old")
+        new.replace(target)
     return target
-
-
-def _writer(directory: Path) -> SummaryWriter:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(log_dir=str(directory))
 
 
 def _write_curves(directory: Path, rows: pd.DataFrame, hidden_goal_families: frozenset[str]) -> None:
     gained, compared = gains(rows), against_others(rows)
     for key, curve in curves(rows).items():
         method, control = key
-        with _writer(directory / method) as writer:
+        with event_writer(directory / method) as writer:
             if control:
                 _write_rates(writer, f"{CONTROLS}/{control}", curve, f"{INTERVALS}/{control}")
             else:
@@ -177,8 +174,8 @@ def _write_hyper_parameters(writer: SummaryWriter, rows: pd.DataFrame, hyper_par
     writer.add_hparams(shown, metrics, run_name=".")
 
 
-def _add_picture(writer: SummaryWriter, tag: str, path: Path) -> None:
-    """Write the file as it is, so that a GIF stays animated."""
+def _picture(path: Path) -> Summary.Image:
+    """Return the file as it is, so that a GIF stays animated."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     content = path.read_bytes()
@@ -187,5 +184,10 @@ def _add_picture(writer: SummaryWriter, tag: str, path: Path) -> None:
             width, height = picture.size
     except UnidentifiedImageError:
         raise ValueError(f"{path} must be a PNG or a GIF to be shown in TensorBoard") from None
-    image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
-    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), 0)
+    return Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
+
+
+def _add_picture(writer: SummaryWriter, tag: str, picture: Summary.Image) -> None:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=picture)]), 0)

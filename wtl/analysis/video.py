@@ -6,7 +6,10 @@ sketch is drawn here from the recorded positions. Trap: MP4 wants an even number
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -14,11 +17,12 @@ from pathlib import Path
 from typing import Literal
 
 import imageio.v3 as imageio
+import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from wtl.core.episode import Episode
-from wtl.core.files import naming, scratch_folder
+from wtl.core.files import naming, scratch_folder, write_atomically
 from wtl.core.task import FamilySpec
 
 Style = Literal["auto", "camera", "sketch"]
@@ -167,11 +171,32 @@ def write_video(clips: Sequence[Clip], path: Path, frames_per_s: int = 12) -> No
     """
     check_ending(path)
     strip = side_by_side(clips)
+    if path.suffix == ".gif":
+        picture = imageio.imwrite("<bytes>", strip, extension=".gif", duration=1000 // frames_per_s, loop=0)
+        write_atomically(path, picture)
+        return
     with naming(path), scratch_folder(path.parent) as scratch:
-        partial = scratch / f"video{path.suffix}"
-        if path.suffix == ".gif":
-            imageio.imwrite(partial, strip, duration=1000 // frames_per_s, loop=0)
-        else:
-            even = [frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2] for frame in strip]
-            imageio.imwrite(partial, np.stack(even), fps=frames_per_s, macro_block_size=2)
-        partial.replace(path)
+        _write_mp4(np.stack(strip), scratch / "video.mp4", frames_per_s)
+        (scratch / "video.mp4").replace(path)
+
+
+def _write_mp4(frames: np.ndarray, path: Path, frames_per_s: int) -> None:
+    """Have ffmpeg write frames (n, height, width, 3) uint8; imageio would not look whether it could.
+
+    Raises:
+        OSError: it could not write the whole file.
+    """
+    frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+    _, height, width, _ = frames.shape
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
+        "-s", f"{width}x{height}", "-r", str(frames_per_s), "-i", "-",
+        "-an", "-c:v", "libx264", "-crf", "25", "-pix_fmt", "yuv420p", str(path),
+    ]  # fmt: skip
+    # Signals stay ignored as they are here, so that a limit on the size of files is an error and not the end of ffmpeg.
+    done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False, restore_signals=False)
+    if done.returncode:
+        number = 256 - done.returncode  # its exit code is the negative number of the system's error, in one byte
+        known = number in errno.errorcode
+        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        raise OSError(number if known else errno.EIO, os.strerror(number) if known else f"ffmpeg failed: {said[0]}")

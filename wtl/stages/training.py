@@ -17,18 +17,21 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
+from wtl.analysis.events import event_writer
 from wtl.compute.distributed import SINGLE, ProcessGroup
 from wtl.core.files import sealed, unsealed, write_atomically
 from wtl.data.meta_batches import Batch, MetaBatches
 from wtl.methods.checkpoint import not_finite
 from wtl.methods.learner import Learner, Losses, TrainConfig
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, pickle.UnpicklingError)
 """What torch and our own check raise for a state that is damaged or of another training."""
@@ -264,10 +267,10 @@ class Training:
     def fit(self, batches: MetaBatches, validation: MetaBatches | None, progress: Progress) -> None:
         """Train to the last step; the leading process writes checkpoints, TensorBoard and `losses.csv` on the way."""
         config, is_main = self.config, self.group.is_main
-        # Steps from here on will come again, so their old events go.
-        writer = SummaryWriter(str(self.log_dir), purge_step=self.step + 1) if is_main else None
         note = ""
-        try:
+        # Steps from here on will come again, so their old events go.
+        events = event_writer(self.log_dir, self.step + 1) if is_main else contextlib.nullcontext()
+        with events as writer:
             for parts in _prefetched(batches, self.step, config.steps, self._parts):
                 losses = self.train_step(*parts)
                 last = self.step == config.steps
@@ -280,9 +283,6 @@ class Training:
                 if is_main and (self.step % config.checkpoint_every_steps == 0 or last):
                     self.checkpoint()
                 progress(self.step, config.steps, note)
-        finally:
-            if writer:
-                writer.close()
         if is_main:
             self._write_history()
 
