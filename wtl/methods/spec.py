@@ -75,6 +75,8 @@ class Phase:
     """The part whose weights the network goes on from; empty: fresh weights."""
     borrows_trials: bool = False
     """Whether the first trials of the run's own method are read too, where the expert labelled them."""
+    graded: bool = False
+    """Whether the run's graded episodes (`wtl.stages.graded`) are read, as trials of their tasks."""
 
 
 @dataclass(frozen=True)
