@@ -26,7 +26,7 @@ from wtl.compute.executor import LocalExecutor, SerialExecutor
 from wtl.core.task import FamilySpec, Regime
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.exchange import export_episodes
-from wtl.data.grades import Grade, grade_of, summarise
+from wtl.data.grades import Best, Grade, everything, grade_of, is_graded, summarise
 from wtl.data.meta_batches import Batch, BatchConfig, Needs
 from wtl.data.store import EpisodeStore
 from wtl.methods.learner import Losses, TrainConfig
@@ -116,6 +116,17 @@ def test_the_wrong_expert_does_what_was_done_for_another_goal(shown: Demonstrati
             assert {(task.family, task.split) for task in same} == {(episode.task.family, episode.task.split)}
 
 
+def test_the_best_are_chosen_family_by_family(shown: DemonstrationStore, tmp_path: Path) -> None:
+    episodes = list(graded(shown, tmp_path))
+    assert all(is_graded(e) for e in episodes) and not any(is_graded(e) for e in shown.episodes)
+    best = Best(0.2)(episodes)
+    assert [episode for episode in episodes if episode in best] == best
+    for family in TOY:
+        own = [e.trajectory.rewards.sum() for e in episodes if e.task.family == family]
+        kept = [e.trajectory.rewards.sum() for e in best if e.task.family == family]
+        assert len(own) == 35 and sorted(kept) == sorted(own)[-7:]
+
+
 def test_grades_go_along_with_an_export(shown: DemonstrationStore, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     store = graded(shown, tmp_path / "store")
@@ -196,7 +207,7 @@ class Standing:
 
 
 def phases(config: ReaderConfig, regime: Regime) -> tuple[Phase, ...]:
-    return (Phase("train", "policy", config.train, Needs(trials=(2, 2), frames=4), {}, graded=True),)
+    return (Phase("train", "policy", config.train, Needs(trials=(2, 2), frames=4), {}, graded=everything),)
 
 
 def player(config: ReaderConfig, spec: FamilySpec, networks: Any, source: str) -> Any:

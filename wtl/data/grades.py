@@ -7,12 +7,15 @@ well it went.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from wtl.core.episode import Episode
+
+Selection = Callable[[Sequence[Episode]], Sequence[Episode]]
+"""Chooses among the graded episodes of one split."""
 
 _PLAYER, _NOISE = "graded_player", "graded_noise"
 
@@ -38,10 +41,39 @@ def with_grade(episode: Episode, grade: Grade) -> Episode:
     return replace(episode, trajectory=replace(episode.trajectory, extras={**episode.trajectory.extras, **own}))
 
 
+def is_graded(episode: Episode) -> bool:
+    """Return whether an episode says how it was made."""
+    return {_PLAYER, _NOISE} <= episode.trajectory.extras.keys()
+
+
+def everything(episodes: Sequence[Episode]) -> Sequence[Episode]:
+    """Return all episodes: the `Selection` of methods that learn from good and bad alike."""
+    return episodes
+
+
+@dataclass(frozen=True)
+class Best:
+    """The `Selection` of the episodes with the highest returns, as many of each family."""
+
+    share: float
+    """How many of a family's, from 0 to 1; one at least."""
+
+    def __call__(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
+        """Return them, in the order in which they came."""
+        by_family: dict[str, list[int]] = {}
+        for i, episode in enumerate(episodes):
+            by_family.setdefault(episode.task.family, []).append(i)
+        kept: list[int] = []
+        for own in by_family.values():
+            ranked = sorted(own, key=lambda i: -float(episodes[i].trajectory.rewards.sum(dtype=np.float64)))
+            kept += ranked[: max(1, round(self.share * len(own)))]
+        return [episodes[i] for i in sorted(kept)]
+
+
 def grade_of(episode: Episode) -> Grade:
     """Return how an episode was made. Raises ValueError for one that is not graded."""
     extras = episode.trajectory.extras
-    if not {_PLAYER, _NOISE} <= extras.keys():
+    if not is_graded(episode):
         raise ValueError(f"an episode of task {episode.task.name} by {episode.source} is not graded; `wtl graded`")
     return Grade(str(extras[_PLAYER]), float(extras[_NOISE]))
 

@@ -90,7 +90,8 @@ class BatchConfig(Bounded):
     queries: Annotated[int, Between(1, 65_536)] = 8
     """Q, of each context."""
     trial_queries: Share = 0.5
-    """Share of the queries that are states of trials (off the expert's path) and not of demonstrations."""
+    """Share of the queries that are states of trials (off the expert's path) and not of demonstrations. At 1, tasks
+    without trials are left out."""
     translation: Annotated[float, Between(0, 1000)] = 0.1
     """Largest shift of everything along each axis, in the units of positions, alike in context and queries."""
     no_demonstration: Share = 0.1
@@ -166,8 +167,9 @@ class MetaBatches:
         self._known = [with_sources(task, Context(), self.needs.sources) for task in tasks]
         trials = [len(trials) for _, trials in own.values()]
         low, high = self.needs.trials
+        least = int(self.config.trial_queries == 1.0)
         self._task_samplers = {
-            k: self._task_sampler(k, [(i, task.family) for i, task in enumerate(tasks) if trials[i] >= k])
+            k: self._task_sampler(k, [(i, task.family) for i, task in enumerate(tasks) if trials[i] >= max(k, least)])
             for k in range(low, high + 1)
         }
 
