@@ -131,6 +131,8 @@ class Plan:
         return MethodPlan(address, spec, config, spec.phases(config, self.config.regime) if trained else ())
 
     def _check_variants(self) -> None:
+        if self.config.evaluation.asked and self.config.regime == "none":
+            raise ValueError("evaluation.asked are shares of the demonstrated return, and regime `none` shows none")
         known = self.main.spec.variants
         for name in self.config.evaluation.variants:
             if name not in known:
@@ -273,6 +275,8 @@ class Plan:
         evaluated = to_plain(c.evaluation)
         if not evaluated["keep_episodes"]:  # so that runs from before there was this choice are still complete
             del evaluated["keep_episodes"]
+        if not evaluated["asked"]:
+            del evaluated["asked"]
         settings |= {"evaluation": evaluated, "seed": c.evaluation_seed}
         settings["methods"] = [method.spec.name for method in self.all_methods]
         if c.checkpoint:
@@ -310,6 +314,8 @@ class Plan:
             del functools.reduce(dict.__getitem__, sections, content)[name]
         if not any(phase.graded for phase in self.main.phases):
             del content["graded"]
+        if not content["evaluation"]["asked"]:
+            del content["evaluation"]["asked"]
         return fingerprint(content)
 
     def shown(self) -> DemonstrationStore:
@@ -318,7 +324,7 @@ class Plan:
         return DemonstrationStore(self.demonstrations.directory, self.config.regime, tuple(sources))
 
     def contestants(self) -> tuple[Contestant, ...]:
-        """Return who is evaluated: the run's own method, the others, then variants of the run's own."""
+        """Return who is evaluated: the run's own method, the others, what they are asked for, variants of its own."""
         found = [
             Contestant(
                 name=method.spec.name,
@@ -330,6 +336,10 @@ class Plan:
             )
             for method in self.all_methods
         ]
+        for method in self.all_methods:
+            for share in self.config.evaluation.asked if method.spec.reads.desired_return else ():
+                name = f"{method.spec.name}, asked {share:g}"
+                found.append(Contestant(name, name, self.make_player(method), method.spec.reads.trials, asked=share))
         for variant in self.config.evaluation.variants:
             name = f"{self.main.spec.name}.{variant}"
             found.append(Contestant(name, name, self.make_player(self.main, variant=variant), reads_trials=False))

@@ -65,7 +65,7 @@ class Best:
             by_family.setdefault(episode.task.family, []).append(i)
         kept: list[int] = []
         for own in by_family.values():
-            ranked = sorted(own, key=lambda i: -float(episodes[i].trajectory.rewards.sum(dtype=np.float64)))
+            ranked = sorted(own, key=lambda i: -episodes[i].trajectory.total_reward())
             kept += ranked[: max(1, round(self.share * len(own)))]
         return [episodes[i] for i in sorted(kept)]
 
@@ -95,7 +95,7 @@ def summarise(episodes: Iterable[Episode]) -> list[GradeSummary]:
     """Return how each grade went, in the order in which grades first appear."""
     found: dict[tuple[Grade, int], list[tuple[str, bool, float]]] = {}
     for e in episodes:
-        line = (e.task.family, e.trajectory.success, float(e.trajectory.rewards.sum(dtype=np.float64)))
+        line = (e.task.family, e.trajectory.success, e.trajectory.total_reward())
         found.setdefault((grade_of(e), e.attempt), []).append(line)
     returns: dict[str, list[float]] = {}
     for lines in found.values():

@@ -38,6 +38,8 @@ class Windows:
     """The sum of scaled rewards from each step to the end of its episode."""
     steps_BQW: Tensor
     """The number of each step in its episode, int64."""
+    steps_to_go_BQW: Tensor
+    """How many steps are left, this one included, int64."""
     valid_BQW: Tensor
     """False where the episode had not begun."""
 
@@ -308,6 +310,7 @@ class MetaBatches:
             rewards_BQW=_tensor(table.rewards[index_BQW]),
             returns_to_go_BQW=_tensor(table.returns_to_go(episodes_BQ[..., None], index_BQW)),
             steps_BQW=torch.from_numpy(index_BQW - first_BQ1),
+            steps_to_go_BQW=torch.from_numpy(first_BQ1 + table.lengths[episodes_BQ][..., None] - 1 - index_BQW),
             valid_BQW=torch.from_numpy(wanted_BQW >= first_BQ1),
         )
 

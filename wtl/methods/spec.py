@@ -88,6 +88,8 @@ class Reads:
     demonstrations: Literal["required", "optional", "ignored"] = "required"
     trials: bool = False
     """Whether trials change its behaviour; a method that ignores them plays attempt 0 only."""
+    desired_return: bool = False
+    """Whether it does what a context asks for, so that `evaluation.asked` is played with it."""
 
 
 @dataclass(frozen=True)
