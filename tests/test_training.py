@@ -157,7 +157,7 @@ def test_a_loss_that_is_not_finite_names_the_file_with_its_batch(tmp_path: Path)
 
 
 def test_windows_of_a_bad_batch_are_written_out_too(tmp_path: Path) -> None:
-    windows = Windows(*(torch.full((8, 4, 3), float(i)) for i in range(6)))
+    windows = Windows(*(torch.full((8, 4, 3), float(i)) for i in range(7)))
     made = training(tmp_path)
     with pytest.raises(FloatingPointError):
         made.train_step(replace(Batches(poisoned=0)(0), windows=windows))

@@ -13,6 +13,7 @@ from torch import nn
 from wtl.core.episode import Context, Episode, Role
 from wtl.core.task import Regime
 from wtl.data.meta_batches import Batch, MetaBatches
+from wtl.methods import returns
 from wtl.methods.cloning import CloningConfig
 from wtl.methods.imitation.config import (
     ExplorationConfig,
@@ -47,6 +48,10 @@ SMALL: Mapping[str, Any] = {
     ),
     "cloning": CloningConfig(16, 3),
     "mil": MilConfig(16, 3, inner_lr=0.05, frames=4),
+    **{
+        spec.name: replace(spec.config(), width=16, heads=2, layers=1, components=2, prompt_frames=4)
+        for spec in returns.SPECS
+    },
 }  # fmt: skip
 """Methods that are not named here are tested with their defaults."""
 
@@ -100,7 +105,7 @@ def networks_of(spec: MethodSpec, config: Any, seed: int = 0) -> dict[str, nn.Mo
 def tiny_batch(phase: Phase, regime: Regime) -> Batch:
     """Return a meta-batch of four contexts as this phase reads them."""
     episodes = [*toy_episodes("demonstration")]
-    for attempt in range(phase.needs.trials[1]):
+    for attempt in range(max(phase.needs.trials[1], int(phase.graded is not None))):
         episodes += toy_episodes("trial", attempt=attempt)
     config = replace(phase.train.batch, contexts=4, queries=2)
     if regime == "goal":  # every goal twice: the same tasks from another start

@@ -120,6 +120,19 @@ def stage(
 
 
 @app.command()
+def graded(config: ConfigName, overrides: Overrides = None) -> None:
+    """Graded episodes alone, from random to expert, evenly by family: experts under noise, wrong ones, methods."""
+    from rich.table import Table
+
+    with _pipeline(config, overrides, writes=True) as pipeline:
+        table = Table("player", "attempt", "episodes", "success in %", "return, 0 lowest to 1 highest of its family")
+        for line in pipeline.grade():
+            numbers = (line.attempt, line.episodes, f"{100 * line.success:.0f}", f"{line.mean_return:.2f}")
+            table.add_row(line.grade.name, *map(str, numbers))
+        make_console().print(table)
+
+
+@app.command()
 def evaluate(config: ConfigName, overrides: Overrides = None) -> None:
     """Method, controls and other methods on one fixed list of entries; then the report."""
     with _pipeline(config, overrides, writes=True) as pipeline:

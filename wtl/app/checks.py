@@ -16,6 +16,7 @@ from wtl.app.plan import MethodPlan, Plan
 from wtl.compute.distributed import ProcessGroup
 from wtl.core.task import Split
 from wtl.methods.spec import Phase
+from wtl.stages.graded import episodes_per_task, graded_tasks
 from wtl.stages.training import choose_device, micro_batches_of
 from wtl.stages.trials import tasks_of_round
 
@@ -94,6 +95,11 @@ def _check_trials(plan: Plan, method: MethodPlan, phase: Phase) -> None:
         number, some = lender.collection.round_number, lender.collection.tasks
         for task in tasks_of_round(plan.distribution, c, plan.config.seed, number, some):
             played[task.name] += each
+    if phase.graded:
+        each = episodes_per_task(plan.config.graded, plan.graded_players())
+        played.update(
+            {task.name: each for task in graded_tasks(plan.distribution, plan.config.graded, plan.config.seed)}
+        )
     for split in _LEARNED_FROM:
         there = max(played[task.name] for task in plan.distribution.split(split))
         if there < most:

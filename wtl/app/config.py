@@ -22,6 +22,7 @@ from wtl.methods.registry import METHODS, find_method, known_methods
 from wtl.play.protocol import ProtocolConfig
 from wtl.stages.demonstrations import DemonstrationsConfig
 from wtl.stages.evaluate import EvaluationConfig
+from wtl.stages.graded import GradedConfig
 from wtl.stages.trials import TrialsConfig
 
 PACKAGE = Path(__file__).parents[1]
@@ -114,6 +115,8 @@ class RunConfig(Bounded):
     """How demonstrations are made."""
     trials: TrialsConfig = field(default_factory=TrialsConfig)
     """How trials are collected for training."""
+    graded: GradedConfig = field(default_factory=GradedConfig)
+    """Episodes from random to expert, for the methods that learn from such; `wtl graded` makes them alone."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is evaluated."""
     video: Literal["auto", "camera", "sketch"] = "auto"

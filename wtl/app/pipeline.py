@@ -26,10 +26,12 @@ from wtl.compute.ray import RayExecutor
 from wtl.core.files import write_atomically
 from wtl.core.lock import locked
 from wtl.core.terminal import make_console
+from wtl.data.grades import GradeSummary, summarise
 from wtl.data.store import EpisodeStore
 from wtl.methods.learner import TrainConfig
 from wtl.methods.spec import Phase
 from wtl.stages.demonstrations import DemonstrationStage
+from wtl.stages.graded import GradedStage
 from wtl.stages.train import FitStage
 from wtl.stages.training import micro_batches_of
 from wtl.stages.trials import TrialStage
@@ -74,15 +76,7 @@ class Pipeline:
     def steps(self) -> list[Step]:
         """Return all stages in order; each method's trainings come after the trials that they read."""
         plan = self.plan
-        steps = [
-            Step(
-                "demonstrations",
-                plan.demonstrations,
-                self._demonstrate,
-                STORE,
-                check=lambda: self._demonstrations.adopted(),
-            )
-        ]
+        steps = [self._demonstrations_step, *([self._graded_step] if plan.reads_graded else [])]
         for method in plan.all_methods:
             for phase in method.phases:
                 if phase.collection:
@@ -95,6 +89,15 @@ class Pipeline:
                 steps.append(Step(_name(method, train), train, make, TRAINING, phase.train))
         played = functools.partial(plan.policies, [(method, method.phases) for method in plan.all_methods])
         return [*steps, Step("evaluation", plan.evaluation, self._evaluate, EVALUATION, policies=played)]
+
+    @property
+    def _demonstrations_step(self) -> Step:
+        stage = self.plan.demonstrations
+        return Step("demonstrations", stage, self._demonstrate, STORE, check=lambda: self._demonstrations.adopted())
+
+    @property
+    def _graded_step(self) -> Step:
+        return Step("graded", self.plan.graded, self._grade, STORE)
 
     def run(self, only: str = "", checked: bool = True) -> None:
         """Carry out all stages, or the one of this name; first, mistakes that later stages would meet are looked for.
@@ -115,6 +118,16 @@ class Pipeline:
                 self.console.print(f"{name} is left out: {reason}", style="yellow")
             for step in asked:
                 self._carry_out(step)
+
+    def grade(self) -> list[GradeSummary]:
+        """Make demonstrations and graded episodes and nothing else; return how each grade went."""
+        steps = (self._demonstrations_step, self._graded_step)
+        with self.held():
+            for step in steps:  # what is damaged, or was made with other settings, shows before anything is done
+                step.stage.finished()
+            for step in steps:
+                self._carry_out(step)
+        return summarise(EpisodeStore(self.plan.graded.directory))
 
     def _carry_out(self, step: Step) -> None:
         if self._is_complete(step):
@@ -161,6 +174,12 @@ class Pipeline:
         directory = self.plan.demonstrations.directory
         said = self._demonstrations.collect(directory, self.executor, progress)
         return _describe(EpisodeStore(directory)) | said
+
+    def _grade(self, progress: Progress) -> dict[str, Any]:
+        c, plan = self.config, self.plan
+        stage = GradedStage(plan.distribution, c.graded, c.protocol, plan.shown(), c.seed)
+        stage.collect(plan.graded_players(), plan.graded.directory, self.executor, progress)
+        return _describe(EpisodeStore(plan.graded.directory))
 
     def _try(self, method: MethodPlan, phase: Phase, progress: Progress) -> dict[str, Any]:
         c, plan, collection = self.config, self.plan, phase.collection

@@ -19,16 +19,17 @@ from wtl.core.files import sha256_of
 from wtl.core.task import TaskDistribution
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import EpisodeStore, StoreError
-from wtl.methods.checkpoint import load_networks, read_checkpoint
-from wtl.methods.registry import PlayerRecipe, find_method
+from wtl.methods.checkpoint import load_networks, method_name, read_checkpoint
+from wtl.methods.registry import PlayerRecipe, find_method, known_methods
 from wtl.methods.spec import MethodSpec, Phase
 from wtl.stages.evaluate import Contestant, EvaluationStage
+from wtl.stages.graded import GradedPlayer
 from wtl.stages.trials import MakePlayer
 
 OF_NO_MATTER = (
     "seed", "directory", "workers", "executor", "video", "demonstrations.own", "demonstrations.unit_episodes",
-    "trials.unit_episodes", "evaluation.unit_entries", "evaluation.methods", "evaluation.controls",
-    "evaluation.keep_episodes",
+    "trials.unit_episodes", "graded.unit_tasks", "evaluation.unit_entries", "evaluation.methods",
+    "evaluation.controls", "evaluation.keep_episodes",
 )  # fmt: skip
 """Keys in which two runs may differ and still be the same but for their seed."""
 
@@ -130,6 +131,8 @@ class Plan:
         return MethodPlan(address, spec, config, spec.phases(config, self.config.regime) if trained else ())
 
     def _check_variants(self) -> None:
+        if self.config.evaluation.asked and self.config.regime == "none":
+            raise ValueError("evaluation.asked are shares of the demonstrated return, and regime `none` shows none")
         known = self.main.spec.variants
         for name in self.config.evaluation.variants:
             if name not in known:
@@ -149,6 +152,47 @@ class Plan:
             settings["content_of_own"] = _content(Path(c.demonstrations.own), stage)
             stage = Stage(stage.directory, settings)
         return stage
+
+    @property
+    def reads_graded(self) -> bool:
+        """Whether a training of this run reads graded episodes."""
+        return any(phase.graded for method in self.all_methods for phase in method.phases)
+
+    @functools.cached_property
+    def graded(self) -> Stage:
+        """Graded episodes, one set for all methods of the run."""
+        c, players = self.config, {}
+        for player in self.graded_players():
+            recipe = self._recipe(player.name)
+            digest = recipe.checkpoint and sha256_of(recipe.checkpoint / "method.json")
+            players[player.name] = digest or to_plain(recipe.config)
+        settings = {"regime": c.regime, "seed": c.seed, "protocol": to_plain(c.protocol), "players": players}
+        return Stage(self.root / "graded", settings | {"graded": to_plain(c.graded)}, [self.demonstrations])
+
+    def graded_players(self) -> tuple[GradedPlayer, ...]:
+        """Return the methods that play graded episodes.
+
+        Raises:
+            ValueError: one is not there, would have to be trained, or cannot play in this regime.
+        """
+        found = []
+        for name in self.config.graded.players:
+            recipe = self._recipe(name)
+            spec = find_method(recipe.method)
+            if recipe.checkpoint is None and spec.network is not None:
+                raise ValueError(f"graded.players: {name} would have to be trained; give the folder of a trained one")
+            if self.config.regime == "none" and spec.reads.demonstrations == "required":
+                raise ValueError(f"graded.players: {name} needs a demonstration, and regime `none` shows none")
+            found.append(GradedPlayer(name, recipe.player, spec.reads.trials))
+        return tuple(found)
+
+    def _recipe(self, player: str) -> PlayerRecipe:
+        """Return who plays graded episodes under this name: a method, or a trained method."""
+        one_walk = self.config.protocol.walks == "one"
+        if player in known_methods() or ":" in player:
+            return PlayerRecipe(player, self.config.settings_of(player), None, one_walk)
+        folder = checkpoint_directory(player)
+        return PlayerRecipe(method_name(folder), None, folder, one_walk)
 
     def collection(self, method: MethodPlan, phase: Phase) -> Stage:
         """Trials that are collected before a phase."""
@@ -174,16 +218,17 @@ class Plan:
         return Stage(self.root / method.spec.name / phase.name, settings, self._sources(method, phase))
 
     def _sources(self, method: MethodPlan, phase: Phase) -> list[Stage]:
+        graded, before = ([self.graded] if phase.graded else []), method.before(phase)
         if phase.collection:
-            return [self.collection(method, phase)]
-        before = method.before(phase)
+            return [self.collection(method, phase), *graded]
         if before:
-            return [self.training(method, before[-1])]
+            return [self.training(method, before[-1]), *graded]
         return self.stores(method, phase)
 
     def stores(self, method: MethodPlan, phase: Phase) -> list[Stage]:
         """Return the stages whose episodes a phase reads."""
-        return [self.demonstrations, *(self.collection(*pair) for pair in self.collections(method, phase))]
+        collected = [self.collection(*pair) for pair in self.collections(method, phase)]
+        return [self.demonstrations, *([self.graded] if phase.graded else []), *collected]
 
     def collections(self, method: MethodPlan, phase: Phase) -> list[tuple[MethodPlan, Phase]]:
         """Return the phases, each with its method, whose collected trials a phase reads: those of its own network."""
@@ -230,6 +275,8 @@ class Plan:
         evaluated = to_plain(c.evaluation)
         if not evaluated["keep_episodes"]:  # so that runs from before there was this choice are still complete
             del evaluated["keep_episodes"]
+        if not evaluated["asked"]:
+            del evaluated["asked"]
         settings |= {"evaluation": evaluated, "seed": c.evaluation_seed}
         settings["methods"] = [method.spec.name for method in self.all_methods]
         if c.checkpoint:
@@ -265,6 +312,10 @@ class Plan:
         for key in OF_NO_MATTER:
             *sections, name = key.split(".")
             del functools.reduce(dict.__getitem__, sections, content)[name]
+        if not any(phase.graded for phase in self.main.phases):
+            del content["graded"]
+        if not content["evaluation"]["asked"]:
+            del content["evaluation"]["asked"]
         return fingerprint(content)
 
     def shown(self) -> DemonstrationStore:
@@ -273,7 +324,7 @@ class Plan:
         return DemonstrationStore(self.demonstrations.directory, self.config.regime, tuple(sources))
 
     def contestants(self) -> tuple[Contestant, ...]:
-        """Return who is evaluated: the run's own method, the others, then variants of the run's own."""
+        """Return who is evaluated: the run's own method, the others, what they are asked for, variants of its own."""
         found = [
             Contestant(
                 name=method.spec.name,
@@ -285,6 +336,10 @@ class Plan:
             )
             for method in self.all_methods
         ]
+        for method in self.all_methods:
+            for share in self.config.evaluation.asked if method.spec.reads.desired_return else ():
+                name = f"{method.spec.name}, asked {share:g}"
+                found.append(Contestant(name, name, self.make_player(method), method.spec.reads.trials, asked=share))
         for variant in self.config.evaluation.variants:
             name = f"{self.main.spec.name}.{variant}"
             found.append(Contestant(name, name, self.make_player(self.main, variant=variant), reads_trials=False))

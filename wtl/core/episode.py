@@ -63,6 +63,10 @@ class Trajectory:
         """True if the success flag was up at any step (Meta-World's convention)."""
         return bool(self.successes.any())
 
+    def total_reward(self, steps: int | None = None) -> float:
+        """Return the sum of the rewards, of the first so many steps if a number is given."""
+        return float(self.rewards[:steps].sum(dtype=np.float64))
+
     def with_outcome_masked(self) -> Self:
         """Return the same path without its rewards and successes."""
         rewards, successes = np.zeros_like(self.rewards), np.zeros_like(self.successes)

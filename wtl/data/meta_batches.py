@@ -38,6 +38,8 @@ class Windows:
     """The sum of scaled rewards from each step to the end of its episode."""
     steps_BQW: Tensor
     """The number of each step in its episode, int64."""
+    steps_to_go_BQW: Tensor
+    """How many steps are left, this one included, int64."""
     valid_BQW: Tensor
     """False where the episode had not begun."""
 
@@ -90,7 +92,8 @@ class BatchConfig(Bounded):
     queries: Annotated[int, Between(1, 65_536)] = 8
     """Q, of each context."""
     trial_queries: Share = 0.5
-    """Share of the queries that are states of trials (off the expert's path) and not of demonstrations."""
+    """Share of the queries that are states of trials (off the expert's path) and not of demonstrations. At 1, tasks
+    without trials are left out."""
     translation: Annotated[float, Between(0, 1000)] = 0.1
     """Largest shift of everything along each axis, in the units of positions, alike in context and queries."""
     no_demonstration: Share = 0.1
@@ -166,8 +169,9 @@ class MetaBatches:
         self._known = [with_sources(task, Context(), self.needs.sources) for task in tasks]
         trials = [len(trials) for _, trials in own.values()]
         low, high = self.needs.trials
+        least = int(self.config.trial_queries == 1.0)
         self._task_samplers = {
-            k: self._task_sampler(k, [(i, task.family) for i, task in enumerate(tasks) if trials[i] >= k])
+            k: self._task_sampler(k, [(i, task.family) for i, task in enumerate(tasks) if trials[i] >= max(k, least)])
             for k in range(low, high + 1)
         }
 
@@ -306,6 +310,7 @@ class MetaBatches:
             rewards_BQW=_tensor(table.rewards[index_BQW]),
             returns_to_go_BQW=_tensor(table.returns_to_go(episodes_BQ[..., None], index_BQW)),
             steps_BQW=torch.from_numpy(index_BQW - first_BQ1),
+            steps_to_go_BQW=torch.from_numpy(first_BQ1 + table.lengths[episodes_BQ][..., None] - 1 - index_BQW),
             valid_BQW=torch.from_numpy(wanted_BQW >= first_BQ1),
         )
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from wtl.core.task import FamilySpec, Regime, TaskDistribution
 from wtl.data.demonstrations import ContextSource
+from wtl.data.grades import Selection
 from wtl.data.meta_batches import Needs
 from wtl.data.store import EpisodeStore
 from wtl.methods.learner import Learner, TrainConfig
@@ -75,6 +76,9 @@ class Phase:
     """The part whose weights the network goes on from; empty: fresh weights."""
     borrows_trials: bool = False
     """Whether the first trials of the run's own method are read too, where the expert labelled them."""
+    graded: Selection | None = None
+    """Which of the run's graded episodes (`wtl.stages.graded`) are read, as trials of their tasks: all
+    (`wtl.data.grades.everything`), the best of each family (`Best`), or any other choice. None: no graded ones."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Reads:
     demonstrations: Literal["required", "optional", "ignored"] = "required"
     trials: bool = False
     """Whether trials change its behaviour; a method that ignores them plays attempt 0 only."""
+    desired_return: bool = False
+    """Whether it does what a context asks for, so that `evaluation.asked` is played with it."""
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,9 @@ class EvaluationConfig(Bounded):
     """What is evaluated beside the run's own method, by name or address (`wtl methods`)."""
     variants: Annotated[tuple[str, ...], Listed()] = ()
     """Which variants of the run's own method are evaluated beside it (`wtl methods`), such as `told_goal`."""
+    asked: Annotated[tuple[Annotated[float, Between(0, 100)], ...], Listed()] = ()
+    """Returns that methods are asked for which can be (`wtl methods`), each a curve of its own: shares of the
+    demonstrated return, the demonstration's rewards up to `protocol.horizon_steps`."""
     unit_entries: Count = 25
     """Entries of a unit of work, about."""
     keep_episodes: bool = False
@@ -84,6 +87,8 @@ class Contestant:
     """Whether later attempts and controls are played too."""
     main: bool = False
     """Whether the curve of the run is this one's."""
+    asked: float | None = None
+    """The share of the demonstrated return that it is asked for; None: as it thinks best."""
 
 
 @dataclass(frozen=True)
@@ -301,7 +306,7 @@ def _kept(unit: _Unit, played: Sequence[_Played]) -> list[Episode]:
 
 def _play_contestant(unit: _Unit, contestant: Contestant) -> Iterator[_Played]:
     config, player = unit.settings.config, contestant.make_player(unit.family.spec)
-    contexts = [session.context for session in unit.sessions]
+    contexts = [_asking(session.context, contestant.asked, unit.settings.protocol) for session in unit.sessions]
     for number in range(config.attempts + 1 if contestant.reads_trials else 1):
         if number and number == config.control_attempt:
             for name in config.controls:
@@ -309,6 +314,13 @@ def _play_contestant(unit: _Unit, contestant: Contestant) -> Iterator[_Played]:
         episodes = unit.play(contexts, player, number, contestant.label, number)
         yield _Played(contestant, "", number, episodes)
         contexts = extended(contexts, episodes)
+
+
+def _asking(context: Context, share: float | None, protocol: ProtocolConfig) -> Context:
+    """Return a context that asks for this share of the demonstrated return."""
+    if share is None or context.demonstration is None:
+        return context
+    return replace(context, desired_return=share * context.demonstration.total_reward(protocol.horizon_steps))
 
 
 def _play_control(

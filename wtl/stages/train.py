@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from wtl.compute.distributed import ProcessGroup
 from wtl.core.episode import Episode
 from wtl.core.rng import seed_for
 from wtl.core.task import Regime, Split, TaskDistribution
+from wtl.data.grades import is_graded
 from wtl.data.meta_batches import MetaBatches
 from wtl.data.store import EpisodeStore
 from wtl.methods.checkpoint import load_networks, read_checkpoint, save_checkpoint
@@ -57,7 +58,7 @@ class FitStage:
         learner_of = self.spec.learner
         assert learner_of is not None
         learner = learner_of(self.config, self.distribution.spec, self.phase.part, networks[self.phase.part])
-        episodes = [episode for store in stores for episode in EpisodeStore(store)]
+        episodes = self._selected([episode for store in stores for episode in EpisodeStore(store)])
         batches, validation = self._batches(episodes, "train"), self._batches(episodes, "validation")
         seed = seed_for(self.seed, "train", self.label)
         training = Training(learner, self.phase.train, directory, log_directory, seed, group)
@@ -71,6 +72,15 @@ class FitStage:
         group.on_main(lambda: save_checkpoint(directory / "checkpoint", self.spec, self.config, family, networks))
         last = [line for line in training.history if line["validation"]][-1]
         return {"steps": training.step, "validation_loss": round(last.get("action", last["total"]), 4)}
+
+    def _selected(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """Return the episodes without the graded ones that the phase does not read."""
+        if self.phase.graded is None:
+            return list(episodes)
+        kept = [episode for episode in episodes if not is_graded(episode)]
+        for split in dict.fromkeys(episode.task.split for episode in episodes):
+            kept += self.phase.graded([e for e in episodes if is_graded(e) and e.task.split == split])
+        return kept
 
     def _networks(self, before: Path | None) -> tuple[dict[str, nn.Module], Mapping[str, Any] | None]:
         """Return the networks so far with the one that is trained now, and the weights that it starts from."""
