@@ -183,7 +183,8 @@ class Plan:
 
     def stores(self, method: MethodPlan, phase: Phase) -> list[Stage]:
         """Return the stages whose episodes a phase reads."""
-        return [self.demonstrations, *(self.collection(*pair) for pair in self.collections(method, phase))]
+        shown = [self.demonstrations] if phase.demonstrations else []
+        return [*shown, *(self.collection(*pair) for pair in self.collections(method, phase))]
 
     def collections(self, method: MethodPlan, phase: Phase) -> list[tuple[MethodPlan, Phase]]:
         """Return the phases, each with its method, whose collected trials a phase reads: those of its own network."""

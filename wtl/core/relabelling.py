@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from wtl.core.episode import Episode
-from wtl.core.task import TaskFamily
+from wtl.core.task import Task, TaskFamily
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,14 @@ def can_relabel(family: object) -> Relabels:
     return family
 
 
+_RELABELLED = "/relabelled/"
+
+
+def is_relabelled(task: Task) -> bool:
+    """Return whether the task is one that only a relabelled episode has."""
+    return _RELABELLED in task.name
+
+
 def relabelled(
     family: TaskFamily, episode: Episode, goals: np.ndarray, after_success_steps: int | None = None
 ) -> tuple[Episode, ...]:
@@ -80,7 +88,7 @@ def relabelled(
     for goal, rewards, successes in zip(goals, outcomes.rewards, outcomes.successes, strict=True):
         changes: dict[str, Any] = {}
         if not np.array_equal(goal, episode.goal):
-            name = f"{episode.task.name}/relabelled/{goal.tobytes().hex()}"
+            name = f"{episode.task.name}{_RELABELLED}{goal.tobytes().hex()}"
             task = replace(episode.task, name=name, parameters=(), goal_name=name)
             changes = {"task": task, "goal": goal, "expert_actions": np.full_like(episode.expert_actions, np.nan)}
         trajectory = replace(episode.trajectory, rewards=rewards, successes=successes)

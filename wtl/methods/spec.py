@@ -9,13 +9,14 @@ which data.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
 
-from wtl.core.task import FamilySpec, Regime, TaskDistribution
+from wtl.core.episode import Episode
+from wtl.core.task import FamilySpec, Regime, TaskDistribution, TaskFamily
 from wtl.data.demonstrations import ContextSource
 from wtl.data.meta_batches import Needs
 from wtl.data.store import EpisodeStore
@@ -51,6 +52,9 @@ class Collection:
     """Training tasks that are played; None: as the run's `trials` say."""
     other_starts: bool = False
     """Whether, where starts are redrawn, each trial begins from a start of its own and not from the task's."""
+    kept: Callable[[TaskFamily, Sequence[Episode]], Sequence[Episode]] | None = None
+    """From the episodes of a unit of work, all of one family, to what is stored of them; picklable. What it depends on
+    belongs into the settings of `player`. None: as they were played."""
 
     @property
     def name(self) -> str:
@@ -75,6 +79,10 @@ class Phase:
     """The part whose weights the network goes on from; empty: fresh weights."""
     borrows_trials: bool = False
     """Whether the first trials of the run's own method are read too, where the expert labelled them."""
+    demonstrations: bool = True
+    """Whether the demonstrations of the run are read; a method that learns without an expert does not."""
+    chosen: Callable[[Sequence[Episode]], Sequence[Episode]] | None = None
+    """From the episodes of one split that could be read to those that are. None: all of them."""
 
 
 @dataclass(frozen=True)

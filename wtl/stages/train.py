@@ -85,10 +85,11 @@ class FitStage:
         return networks, start
 
     def _batches(self, episodes: Iterable[Episode], split: Split) -> MetaBatches:
+        own = [episode for episode in episodes if episode.task.split == split]
         return MetaBatches(
             self.phase.train.batch,
             self.phase.needs,
-            [episode for episode in episodes if episode.task.split == split],
+            self.phase.chosen(own) if self.phase.chosen else own,
             self.distribution.spec,
             regime=self.regime,
             seed=seed_for(self.seed, "batches", self.label, split),
