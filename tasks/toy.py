@@ -14,6 +14,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from wtl.core.episode import Episode
+from wtl.core.relabelling import Outcomes
 from wtl.core.rng import stream
 from wtl.core.task import FamilySpec, ObservationLayout, Split, Task, TaskDistribution, TaskFamily
 
@@ -57,9 +59,13 @@ class ToyEnvironment(gymnasium.Env[np.ndarray, np.ndarray]):
         """Return gymnasium's; the reward, at most 1, falls with the distance to the rewarded candidate."""
         self.position = self.position + _SPEED * np.clip(action, -1.0, 1.0)
         self._steps += 1
-        distance = float(np.linalg.norm(self.candidates[self.rewarded] - self.position))
-        info = {"success": distance < _RADIUS}
-        return self._observation(), float(np.exp(-distance)), False, self._steps >= _HORIZON_STEPS, info
+        reward, success = self.outcome(self.candidates[self.rewarded])
+        return self._observation(), reward, False, self._steps >= _HORIZON_STEPS, {"success": success}
+
+    def outcome(self, goal: np.ndarray) -> tuple[float, bool]:
+        """Return the reward and the success of the present position if the goal stood at (2,)."""
+        distance = float(np.linalg.norm(goal - self.position))
+        return float(np.exp(-distance)), distance < _RADIUS
 
     def render(self) -> Any:
         """Return a picture, (96, 96, 3) uint8: the point is black, the rewarded candidate green."""
@@ -127,6 +133,27 @@ class ToyFamily:
         """Return (2,), the position of the rewarded candidate."""
         assert isinstance(environment, ToyEnvironment)
         return environment.candidates[environment.rewarded].copy()
+
+    def reached(self, observations: np.ndarray) -> np.ndarray:
+        """See `Relabels.reached`: where the point is."""
+        return np.asarray(observations)[..., :2]
+
+    def outcomes(self, episode: Episode, goals: np.ndarray) -> Outcomes:
+        """See `Relabels.outcomes`; the toy counts in double precision, so the actions are replayed."""
+        environment, path = self.make_environment(), episode.trajectory
+        environment.reset(options={"task": episode.task})
+        own = self.goal(environment)
+        exact = [own if np.array_equal(goal, own.astype(np.float32)) else goal.astype(np.float64) for goal in goals]
+        rewards, successes = np.zeros((len(goals), len(path)), np.float32), np.zeros((len(goals), len(path)), np.bool_)
+        for t, action in enumerate(path.actions):
+            seen = environment.step(action)[0].astype(np.float32)
+            if not np.array_equal(seen, path.observations[t + 1]):
+                raise ValueError(
+                    f"the episode of task {episode.task.name} takes another path at step {t} of its replay"
+                )
+            for n, goal in enumerate(exact):
+                rewards[n, t], successes[n, t] = environment.outcome(goal)
+        return Outcomes(rewards, successes)
 
     def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
         """Return (2,), which leads straight to the rewarded candidate, at full speed until near."""

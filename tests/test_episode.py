@@ -172,3 +172,16 @@ def test_every_control_keeps_a_field_that_nobody_knows(control: Control) -> None
     assert kept(changed) == kept(OWN)  # the partner lends its trials and nothing else
     different = [name for name in TRAJECTORIES if getattr(changed, name) != getattr(OWN, name)]
     assert len(different) == 1  # each takes away one thing
+
+
+def test_some_steps_of_a_trajectory_are_a_trajectory_of_their_own() -> None:
+    arrays = {"picture": np.arange(5), "effort": np.arange(4), "camera": np.zeros((2, 2)), "one": np.float32(1.0)}
+    whole = Trajectory(np.arange(5)[:, None], np.zeros((4, 1)), np.arange(4), [False, False, True, True], extras=arrays)
+    part = whole.between(1, 3)
+    assert part.observations[:, 0].tolist() == [1, 2, 3] and part.rewards.tolist() == [1, 2]
+    assert part.successes.tolist() == [False, True] and len(part) == 2
+    assert part.extras["picture"].tolist() == [1, 2, 3] and part.extras["effort"].tolist() == [1, 2]
+    assert part.extras["camera"].shape == (2, 2) and part.extras["one"] == 1.0
+    assert len(whole.between(-3, 99)) == 4
+    with pytest.raises(ValueError, match="a trajectory needs at least one step, got steps 4 to 3 of 4"):
+        whole.between(4, 6)

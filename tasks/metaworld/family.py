@@ -18,10 +18,13 @@ import gymnasium
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+from wtl.core.episode import Episode
+from wtl.core.relabelling import Outcomes
 from wtl.core.rng import seed_for
 from wtl.core.task import FamilySpec, ObservationLayout, Split, Task
 from wtl.tasks.metaworld import splits
 from wtl.tasks.metaworld.environment import VISIBLE, MetaWorldEnvironment
+from wtl.tasks.metaworld.relabelling import FINGERS_BELOW_HAND, replayed_outcomes
 from wtl.tasks.metaworld.sampling import RandVecSampler, official_rand_vecs
 
 LAYOUT = ObservationLayout(
@@ -29,8 +32,10 @@ LAYOUT = ObservationLayout(
 )
 """Hand, gripper opening, then position and quaternion of two objects; metres."""
 GRIPPER_INDEX = 3
-_EXPERT_MOVES_THE_HAND_TO_THE_GOAL = frozenset({"reach-v3", "reach-wall-v3"})
-"""The experts of these families move the hand to the goal although the reward measures the fingers, 4.5 cm below:
+_HAND_GOES_TO_THE_GOAL = frozenset({"reach-v3", "reach-wall-v3"})
+"""Elsewhere it is the first object, or a point that moves with it.
+
+The experts of these families move the hand to the goal although the reward measures the fingers, 4.5 cm below:
 they stop 5 mm inside the success radius of 5 cm, where no imitator succeeds. They are given the hand's own goal."""
 
 
@@ -123,12 +128,33 @@ class MetaWorldFamily:
         assert isinstance(environment, MetaWorldEnvironment)
         return np.array(environment.sawyer._target_pos, dtype=np.float64)
 
+    def reached(self, observations: np.ndarray) -> np.ndarray:
+        """See `Relabels.reached`: (..., 3) m, where the fingers are (reach, reach-wall) or the first object is.
+
+        Where the success of a family goes by another point of the object (a peg's head, a nut's ring), or where the
+        goal is not a place for the object (door-lock), that is a goal nearby, and `outcomes` says whether it counts.
+        """
+        positions = LAYOUT.positions(np.asarray(observations))
+        fingers = self.name in _HAND_GOES_TO_THE_GOAL
+        return positions[..., 0, :] - FINGERS_BELOW_HAND if fingers else positions[..., 1, :]
+
+    def outcomes(self, episode: Episode, goals: np.ndarray) -> Outcomes:
+        """See `Relabels.outcomes`: the actions are replayed once, and Meta-World's reward function asked for each goal.
+
+        The goal is `_target_pos`, which alone is moved; a box, a hoop or a shelf that stands around it is not.
+
+        Raises:
+            ValueError: rewards are of version 1, which computes lengths from the goal at the reset; or the replay takes
+                another path, because the episode was played under noise or with other versions.
+        """
+        return replayed_outcomes(self, episode, goals)
+
     def expert_action(self, environment: gymnasium.Env[Any, Any]) -> np.ndarray:
         """Return (4,), the action of Meta-World's scripted policy, which is given the goal, clipped."""
         assert isinstance(environment, MetaWorldEnvironment)
         observation = environment.full_observation.copy()
         observation[36:39] = environment.sawyer._target_pos
-        if self.name in _EXPERT_MOVES_THE_HAND_TO_THE_GOAL:
+        if self.name in _HAND_GOES_TO_THE_GOAL:
             observation[36:39] += observation[:3] - environment.sawyer.tcp_center
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "Constant(s) may be too high": its output is clipped below

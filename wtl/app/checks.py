@@ -45,17 +45,18 @@ def _trainings(plan: Plan) -> Iterator[tuple[MethodPlan, Phase]]:
 def _check_splits(plan: Plan) -> None:
     c, played = plan.config, plan.config.evaluation.split
     needed = [*(_LEARNED_FROM if any(_trainings(plan)) else ()), played]
+    imitated = _LEARNED_FROM if any(phase.demonstrations for _, phase in _trainings(plan)) else ()
     for split in dict.fromkeys(needed):
         tasks = plan.distribution.split(split)
         if not tasks:
             use = "is evaluated" if split == played else "is trained on"
             raise ValueError(f"tasks.benchmark={c.tasks.benchmark} has no {split} tasks, and that split {use}")
-        if c.demonstrations.own or (c.regime == "none" and split not in _LEARNED_FROM):
+        if c.demonstrations.own or (c.regime == "none" and split not in imitated):
             continue
         if split not in c.demonstrations.splits:
             raise ValueError(
                 f"demonstrations.splits must hold {split}, whose tasks are to be shown; got "
-                f"{', '.join(c.demonstrations.splits)}"
+                f"{', '.join(c.demonstrations.splits) or 'none'}"
             )
         alone = [family for family, count in Counter(task.family for task in tasks).items() if count < 2]
         if alone and c.regime == "family":

@@ -25,6 +25,7 @@ from wtl.compute.executor import Executor, LocalExecutor, SerialExecutor
 from wtl.compute.ray import RayExecutor
 from wtl.core.files import write_atomically
 from wtl.core.lock import locked
+from wtl.core.relabelling import is_relabelled
 from wtl.core.terminal import make_console
 from wtl.data.grades import GradeSummary, summarise
 from wtl.data.store import EpisodeStore
@@ -187,7 +188,7 @@ class Pipeline:
         directory = plan.collection(method, phase).directory
         stage = TrialStage(
             plan.distribution, c.trials, c.protocol, plan.shown(), c.seed, collection.round_number,
-            collection.retries, collection.labelled, collection.tasks, collection.other_starts,
+            collection.retries, collection.labelled, collection.tasks, collection.other_starts, collection.kept,
         )  # fmt: skip
         stage.collect(plan.collecting_player(method, phase), directory, self.executor, progress)
         return _describe(EpisodeStore(directory))
@@ -226,8 +227,11 @@ def _make_executor(config: RunConfig) -> Executor:
 
 def _describe(store: EpisodeStore) -> dict[str, Any]:
     """Return what a manifest says of a store: its checksum, and success by attempt."""
-    described: dict[str, Any] = {"episodes": len(store), "steps": sum(r.steps for r in store.records)}
-    for attempt in sorted({r.attempt for r in store.records}):
-        own = [r.success for r in store.records if r.attempt == attempt]
+    played = [record for record in store.records if not is_relabelled(record.task)]
+    described: dict[str, Any] = {"episodes": len(played), "steps": sum(r.steps for r in played)}
+    if len(played) < len(store):
+        described["relabelled"] = len(store) - len(played)
+    for attempt in sorted({r.attempt for r in played}):
+        own = [r.success for r in played if r.attempt == attempt]
         described[f"success_{attempt}"] = round(sum(own) / len(own), 3)
     return described | {"digest": store.digest[:16]}

@@ -227,8 +227,9 @@ class Plan:
 
     def stores(self, method: MethodPlan, phase: Phase) -> list[Stage]:
         """Return the stages whose episodes a phase reads."""
+        shown = [self.demonstrations] if phase.demonstrations else []
         collected = [self.collection(*pair) for pair in self.collections(method, phase)]
-        return [self.demonstrations, *([self.graded] if phase.graded else []), *collected]
+        return [*shown, *([self.graded] if phase.graded else []), *collected]
 
     def collections(self, method: MethodPlan, phase: Phase) -> list[tuple[MethodPlan, Phase]]:
         """Return the phases, each with its method, whose collected trials a phase reads: those of its own network."""

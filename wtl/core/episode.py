@@ -67,6 +67,25 @@ class Trajectory:
         """Return the sum of the rewards, of the first so many steps if a number is given."""
         return float(self.rewards[:steps].sum(dtype=np.float64))
 
+    def between(self, first: int, last: int) -> Self:
+        """Return the steps first .. last - 1, as far as there are any. Raises ValueError for none.
+
+        `extras` that have one entry a step or an observation are cut too, all others stay.
+        """
+        first, last = max(first, 0), min(last, len(self))
+        if first >= last:
+            raise ValueError(f"a trajectory needs at least one step, got steps {first} to {last - 1} of {len(self)}")
+        whole = {len(self): slice(first, last), len(self) + 1: slice(first, last + 1)}
+        steps = slice(first, last)
+        return replace(
+            self,
+            observations=self.observations[first : last + 1],
+            actions=self.actions[steps],
+            rewards=self.rewards[steps],
+            successes=self.successes[steps],
+            extras={k: v[whole[len(v)]] if v.ndim and len(v) in whole else v for k, v in self.extras.items()},
+        )
+
     def with_outcome_masked(self) -> Self:
         """Return the same path without its rewards and successes."""
         rewards, successes = np.zeros_like(self.rewards), np.zeros_like(self.successes)
@@ -96,6 +115,13 @@ class Episode:
         object.__setattr__(self, "seed", int(self.seed))
         _freeze(self, "goal", np.float32, (None,))
         _freeze(self, "expert_actions", np.float32, (steps, action_size))
+
+    def between(self, first: int, last: int) -> Self:
+        """Return the steps first .. last - 1, see `Trajectory.between`."""
+        trajectory = self.trajectory.between(first, last)
+        first = max(first, 0)
+        labels = self.expert_actions[first : first + len(trajectory)]
+        return replace(self, trajectory=trajectory, expert_actions=labels)
 
 
 @dataclass(frozen=True, eq=False)

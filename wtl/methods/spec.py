@@ -9,13 +9,14 @@ which data.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
 
-from wtl.core.task import FamilySpec, Regime, TaskDistribution
+from wtl.core.episode import Episode
+from wtl.core.task import FamilySpec, Regime, TaskDistribution, TaskFamily
 from wtl.data.demonstrations import ContextSource
 from wtl.data.grades import Selection
 from wtl.data.meta_batches import Needs
@@ -52,6 +53,9 @@ class Collection:
     """Training tasks that are played; None: as the run's `trials` say."""
     other_starts: bool = False
     """Whether, where starts are redrawn, each trial begins from a start of its own and not from the task's."""
+    kept: Callable[[TaskFamily, Sequence[Episode]], Sequence[Episode]] | None = None
+    """From the episodes of a unit of work, all of one family, to what is stored of them; picklable. What it depends on
+    belongs into the settings of `player`. None: as they were played."""
 
     @property
     def name(self) -> str:
@@ -79,6 +83,10 @@ class Phase:
     graded: Selection | None = None
     """Which of the run's graded episodes (`wtl.stages.graded`) are read, as trials of their tasks: all
     (`wtl.data.grades.everything`), the best of each family (`Best`), or any other choice. None: no graded ones."""
+    demonstrations: bool = True
+    """Whether the demonstrations of the run are read; a method that learns without an expert does not."""
+    chosen: Selection | None = None
+    """Which of the other episodes of a split are read. None: all of them."""
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,9 @@ class DemonstrationsConfig(Bounded):
     """Episodes of a unit of work."""
     per_task: Annotated[int, Between(1, 10_000)] = 1
     """Demonstrations of each task."""
-    splits: Annotated[tuple[Split, ...], Listed(1, 3)] = ("train", "validation", "test")
-    """Whose tasks are demonstrated; the test tasks are enough for an evaluation without training."""
+    splits: Annotated[tuple[Split, ...], Listed(0, 3)] = ("train", "validation", "test")
+    """Whose tasks are demonstrated; the test tasks are enough for an evaluation without training, and none ([]) for a
+    method that is neither shown nor taught anything (regime `none`)."""
 
 
 @dataclass(frozen=True)

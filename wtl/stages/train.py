@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class FitStage:
         learner_of = self.spec.learner
         assert learner_of is not None
         learner = learner_of(self.config, self.distribution.spec, self.phase.part, networks[self.phase.part])
-        episodes = self._selected([episode for store in stores for episode in EpisodeStore(store)])
+        episodes = [episode for store in stores for episode in EpisodeStore(store)]
         batches, validation = self._batches(episodes, "train"), self._batches(episodes, "validation")
         seed = seed_for(self.seed, "train", self.label)
         training = Training(learner, self.phase.train, directory, log_directory, seed, group)
@@ -73,15 +73,6 @@ class FitStage:
         last = [line for line in training.history if line["validation"]][-1]
         return {"steps": training.step, "validation_loss": round(last.get("action", last["total"]), 4)}
 
-    def _selected(self, episodes: Sequence[Episode]) -> list[Episode]:
-        """Return the episodes without the graded ones that the phase does not read."""
-        if self.phase.graded is None:
-            return list(episodes)
-        kept = [episode for episode in episodes if not is_graded(episode)]
-        for split in dict.fromkeys(episode.task.split for episode in episodes):
-            kept += self.phase.graded([e for e in episodes if is_graded(e) and e.task.split == split])
-        return kept
-
     def _networks(self, before: Path | None) -> tuple[dict[str, nn.Module], Mapping[str, Any] | None]:
         """Return the networks so far with the one that is trained now, and the weights that it starts from."""
         networks: dict[str, nn.Module] = {}
@@ -95,10 +86,16 @@ class FitStage:
         return networks, start
 
     def _batches(self, episodes: Iterable[Episode], split: Split) -> MetaBatches:
+        own = [episode for episode in episodes if episode.task.split == split]
+        graded, others = [e for e in own if is_graded(e)], [e for e in own if not is_graded(e)]
+        if self.phase.chosen:
+            others = list(self.phase.chosen(others))
+        if self.phase.graded:
+            others += self.phase.graded(graded)
         return MetaBatches(
             self.phase.train.batch,
             self.phase.needs,
-            [episode for episode in episodes if episode.task.split == split],
+            others,
             self.distribution.spec,
             regime=self.regime,
             seed=seed_for(self.seed, "batches", self.label, split),

@@ -26,6 +26,8 @@ from wtl.stages.units import Progress, cut_by_family, run_units
 
 MakePlayer = Callable[[FamilySpec], Player]
 """Makes a player in a worker; picklable."""
+Kept = Callable[[TaskFamily, Sequence[Episode]], Sequence[Episode]]
+"""From the episodes of a unit to what is stored of them; picklable."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class _Unit:
     settings: RolloutSettings
     make_player: MakePlayer
     attempts: int
+    kept: Kept | None
 
     @property
     def path(self) -> Path:
@@ -72,6 +75,8 @@ def _play_unit(unit: _Unit) -> int:
         episodes = play_attempt(unit.family, sessions, contexts, player, number, unit.settings)
         collected += episodes
         contexts = extended(contexts, episodes)
+    if unit.kept:
+        collected = list(unit.kept(unit.family, collected))
     write_shard(unit.directory, unit.index, collected)
     return len(collected)
 
@@ -94,6 +99,8 @@ class TrialStage:
     """Training tasks that are played; None: as `config` says."""
     other_starts: bool = False
     """Whether, where starts are redrawn, each trial begins from a start of its own and not from the task's."""
+    kept: Kept | None = None
+    """What is stored of the episodes; None: as they were played."""
 
     def collect(self, make_player: MakePlayer, directory: Path, executor: Executor, progress: Progress) -> None:
         """Play the sessions of this round and keep every episode with its rewards."""
@@ -103,7 +110,7 @@ class TrialStage:
         for i, part in enumerate(cut_by_family(sessions, self.config.unit_episodes, lambda s: s.task.family)):
             family = self.distribution.families[part[0].task.family]
             settings = self.protocol.rollout(tuple(self._horizon(session) for session in part), self.labelled)
-            units.append(_Unit(directory, i, family, part, self.protocol, settings, make_player, attempts))
+            units.append(_Unit(directory, i, family, part, self.protocol, settings, make_player, attempts, self.kept))
         digests = run_units(_play_unit, units, executor, progress)
         close_store(directory, len(units), digests)
 
