@@ -1,9 +1,9 @@
 """Trials relabelled with other goals as data for the improvement operator, at equal simulation.
 
 operator_data.py RUN OUT TASKS ARM...: the scorer of `learned_transfer` is trained on the first trials of so many of
-RUN's training tasks and saved, with RUN's controller, as the checkpoint OUT/ARM/checkpoint. Arms: `played` reads the trials as they were
-played; `relabelled` reads each also under the goals of other tasks of its family, with the rewards that it would have
-earned there; `mismatched` (a control) under the same goals, but with the rewards of its own.
+RUN's training tasks and saved, with RUN's controller, as the checkpoint OUT/ARM/checkpoint. Arms: `played` reads the
+trials as they were played; `relabelled` reads each also under the goals of other tasks of its family, with the rewards
+that it would have earned there; `mismatched` (a control) under the same goals, but with the rewards of its own.
 """
 
 from __future__ import annotations
