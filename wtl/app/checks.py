@@ -28,6 +28,7 @@ def check_plan(plan: Plan, group: ProcessGroup) -> None:
     Raises:
         ValueError: a stage could not do its work; one sentence.
     """
+    _check_place(plan)
     _check_splits(plan)
     _check_checkpoint(plan)
     for method, phase in _trainings(plan):
@@ -39,6 +40,14 @@ def check_plan(plan: Plan, group: ProcessGroup) -> None:
 
 def _trainings(plan: Plan) -> Iterator[tuple[MethodPlan, Phase]]:
     yield from ((method, phase) for method in plan.all_methods for phase in method.phases)
+
+
+def _check_place(plan: Plan) -> None:
+    for folder in (plan.root, *plan.root.absolute().parents):
+        if (folder / "settings.json").is_file():
+            raise ValueError(
+                f"directory={plan.root} lies inside {folder}, a stage of another run; choose another `directory=...`"
+            )
 
 
 def _check_splits(plan: Plan) -> None:
