@@ -229,22 +229,22 @@ class SomethingElse:
 
 
 @pytest.mark.parametrize(
-    ("policy", "how", "sentence"),
+    ("make", "how", "sentence"),
     [
-        (Still, {}, r"a policy is an object, and Still is a class; give Still\(...\)"),
-        ("ml45", {}, "str has neither"),
-        (Still(), {"name": "a\nb"}, "name must be text without control characters"),
-        (Still(), {"name": " "}, "name must be text that can be seen"),
-        (Still(), {"name": 3}, "name must be text, got 3"),
-        (Still(), {"overrides": "seed=3"}, r"overrides must be a list of key=value, got the text 'seed=3'"),
-        (wtl.load("ml45"), {}, "was trained for families of other sizes"),
+        (lambda: Still, {}, r"a policy is an object, and Still is a class; give Still\(...\)"),
+        (lambda: "ml45", {}, "str has neither"),
+        (Still, {"name": "a\nb"}, "name must be text without control characters"),
+        (Still, {"name": " "}, "name must be text that can be seen"),
+        (Still, {"name": 3}, "name must be text, got 3"),
+        (Still, {"overrides": "seed=3"}, r"overrides must be a list of key=value, got the text 'seed=3'"),
+        (lambda: wtl.load("ml45"), {}, "was trained for families of other sizes"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_sentence_and_nothing_is_written(
-    policy: Any, how: dict[str, Any], sentence: str, tmp_path: Path
+    make: Any, how: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=sentence) as caught:
-        wtl.evaluate(policy, "toy", **{"overrides": [SMALL], **how}, directory=tmp_path / "deep" / "run")
+        wtl.evaluate(make(), "toy", **{"overrides": [SMALL], **how}, directory=tmp_path / "deep" / "run")
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 

@@ -66,10 +66,7 @@ def wtl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
         ("run [/x]", "there is no configuration '[/x]'; give"),
         ("run toy tasks.benchmark=[red]x[/red]", "unknown benchmark '[red]x[/red]'"),
         ("video toy --style painting", "--style must be auto, camera or sketch, got 'painting'"),
-        (
-            "run toy seed=\x1b[31m3",
-            r"must be text without control characters and line ends, got 'seed=\x1b",
-        ),
+        ("run toy seed=\x1b[31m3", r"seed must be a whole number, got '\x1b[31m3'"),
         ("report \x7f", "an argument must be text without control characters"),
         ("stages toy \udcff", "an argument must be text without control characters"),
     ],
@@ -223,12 +220,16 @@ def test_a_figure_that_is_no_png_is_refused_before_anything_is_printed(
     assert answer.err.startswith("error: the figure is written as .png, got ") and answer.err.count("\n") == 1
 
 
-def test_a_run_does_not_begin_inside_a_stage_of_another(wtl, toy_run: ToyRun) -> None:
-    before = sorted(toy_run.root.rglob("*"))
+def test_a_run_does_not_begin_inside_a_stage_of_another(wtl, toy_run: ToyRun, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(toy_run.root, root)
+    before = sorted(root.rglob("*"))
     for inside in ("demonstrations", "evaluation/units", "imitation/trial/deep/run"):
-        answer = wtl("run", "toy", *tiny(toy_run.root / inside))
+        answer = wtl("run", "toy", *tiny(root / inside))
         assert answer.code == 2 and "a stage of another run; choose another `directory=...`" in answer.err, answer.err
-    assert sorted(toy_run.root.rglob("*")) == before
+    assert sorted(root.rglob("*")) == before
+    (tmp_path / "settings.json").write_text('{"editor.fontSize": 14}')  # of another program
+    assert wtl("stage", "toy", "demonstrations", *tiny(tmp_path / "mine")).code == 0
 
 
 def test_a_video_of_an_entry(wtl, toy_run: ToyRun, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ never taken over from an earlier call: a folder that holds an evaluation is refu
 
 from __future__ import annotations
 
+import operator
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ Arrays = Trajectory | Mapping[str, Any] | Sequence[Any]
 order or by these names."""
 
 NOTHING_KNOWN = Context()
-_Name = Annotated[str, Text("text that can be seen, or empty", r"(.*\S.*)?")]
+_Name = Annotated[str, Text("text that can be seen, or empty", r"(?s:.*\S.*)?")]
 USUAL = RolloutSettings(horizon_steps=500)
 """At most 500 steps, five steps more after the first success, rewards seen when the episode is over."""
 
@@ -107,7 +108,10 @@ class Trained:
         """
         if not isinstance(context, Context):
             raise ValueError(f"agent reads what `make_context` returns, got {type(context).__name__}")
-        check(int, seed, "seed")
+        try:
+            seed = operator.index(seed)
+        except TypeError:
+            raise ValueError(f"seed must be a whole number, got {shown(seed)}") from None
         size = self.sizes.layout.size
         for trajectory in (*context.demonstrations, *context.trials):
             if trajectory.observations.shape[1] != size:
@@ -293,6 +297,18 @@ class _MakeTrained:
 
 
 @dataclass(frozen=True, eq=False)
+class _Named:
+    """A `Method` around an object that has `adapt` and does not say what it is."""
+
+    method: Any
+    source: str
+
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> Policy:
+        policy: Policy = self.method.adapt(contexts, seeds)
+        return policy
+
+
+@dataclass(frozen=True, eq=False)
 class _MakeFromObject:
     """Hands an object to each worker as it is."""
 
@@ -390,7 +406,8 @@ def _contestant(policy: Any, name: str, one_walk: bool) -> Contestant:
         raise ValueError(f"a policy is an object, and {policy.__name__} is a class; give {policy.__name__}(...)")
     name = name or type(policy).__name__
     if callable(getattr(policy, "adapt", None)):
-        return Contestant(name, "", _MakeFromObject(policy), True, main=True)
+        named = policy if isinstance(getattr(policy, "source", None), str) else _Named(policy, name)
+        return Contestant(name, "", _MakeFromObject(named), True, main=True)
     if callable(getattr(policy, "act", None)):
         return Contestant(name, "", _MakeFromObject(ContextFree(policy, name)), False, main=True)
     raise ValueError(f"a policy has adapt(contexts, seeds) or act(observations); {name} has neither")

@@ -366,8 +366,9 @@ def main() -> None:
     accept_every_encoding()
     try:
         with _signals_are_heard(), _main_process_speaks_first():
-            for argument in sys.argv[1:]:  # it may name a file, and is shown again
-                check(str, argument, "an argument")
+            for argument in sys.argv[1:]:  # it may name a file; what key=value may hold is up to its key
+                if "=" not in argument:
+                    check(str, argument, "an argument")
             raise SystemExit(app(standalone_mode=False) or 0)
     except UsageError as error:
         message = error.format_message()  # type: ignore[attr-defined]

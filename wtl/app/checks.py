@@ -7,6 +7,7 @@ are compared with what is shown of them.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ import torch
 
 from wtl.app.plan import MethodPlan, Plan
 from wtl.compute.distributed import ProcessGroup
+from wtl.core.records import SETTINGS, RecordError
 from wtl.core.task import Split
 from wtl.methods.spec import Phase
 from wtl.stages.training import choose_device, micro_batches_of
@@ -44,7 +46,8 @@ def _trainings(plan: Plan) -> Iterator[tuple[MethodPlan, Phase]]:
 
 def _check_place(plan: Plan) -> None:
     for folder in (plan.root, *plan.root.absolute().parents):
-        if (folder / "settings.json").is_file():
+        with contextlib.suppress(RecordError):  # there is none, or one of another program
+            SETTINGS.read(folder / "settings.json")
             raise ValueError(
                 f"directory={plan.root} lies inside {folder}, a stage of another run; choose another `directory=...`"
             )
