@@ -14,6 +14,8 @@ import gymnasium
 import numpy as np
 import pytest
 from conftest import ToyRun
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toy_episodes import FAMILY, toy_episodes
 
 import wtl
@@ -47,8 +49,44 @@ def test_a_context_is_made_from_arrays_in_order_or_by_name() -> None:
         wtl.make_context([{"observations": own["observations"], "actions": own["actions"]}])
     with pytest.raises(ValueError, match="in this order; got 2 arrays"):
         wtl.make_context([[own["observations"], own["actions"]]])
-    with pytest.raises(ValueError, match=r"observations must have shape \(\d+, any\)"):
+    with pytest.raises(ValueError, match=r"demonstration 0 has (\d+) actions and \1 observations, expected \d+"):
         wtl.make_context([{**own, "observations": own["observations"][1:]}])
+
+
+def at(array: np.ndarray, place: int, value: Any) -> np.ndarray:
+    changed = array.astype(object if isinstance(value, str) else np.result_type(array, np.asarray(value)))
+    changed.flat[place % array.size] = value
+    return changed
+
+
+DAMAGE = st.one_of(
+    st.builds(lambda value, place: lambda array: at(array, place, value),
+              st.sampled_from([np.nan, np.inf, -np.inf, 1e300, "0.5", 1j]), st.integers(0, 999)),
+    st.sampled_from([
+        lambda array: array[:-1], lambda array: array[..., None, None], lambda array: None, lambda array: "numbers",
+        lambda array: array.astype(str), lambda array: [[1.0], [1.0, 2.0]], lambda array: array[:0],
+        lambda array: array.astype(complex), lambda array: np.zeros(array.shape, "datetime64[s]"), lambda array: {},
+    ]),
+)  # fmt: skip
+
+
+@given(st.sampled_from(["observations", "actions", "rewards", "successes"]), DAMAGE, st.booleans())
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_a_context_of_other_things_than_numbers_is_one_sentence(name: str, damage: Any, as_trial: bool) -> None:
+    sound = arrays(toy_episodes("demonstration")[0])
+    wrong = {**sound, name: damage(sound[name])}
+    what = "trial" if as_trial else "demonstration"
+    with pytest.raises(ValueError, match=f"^{what} 1[ :]") as caught:
+        wtl.make_context(**{f"{what}s": [sound, wrong]})
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("episodes", [3, None, "abc", {"observations": 1}, [3], [None], ["abcd"], [[1, 2]], [{}]])
+def test_a_context_of_no_episodes_is_one_sentence(episodes: Any) -> None:
+    with pytest.raises(ValueError, match="^demonstrations? (0 )?(must be|needs)"):
+        wtl.make_context(episodes)
+    with pytest.raises(ValueError, match="^trials? (0 )?(must be|needs)"):
+        wtl.make_context(trials=episodes)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +121,15 @@ def test_what_an_agent_cannot_read_is_said(trained: wtl.Trained) -> None:
     agent = trained.agent(wtl.make_context([arrays(toy_episodes("demonstration")[0])]))
     with pytest.raises(ValueError, match=rf"of shape \({size},\), got \(39,\)"):
         agent.act(np.zeros(39))
+    with pytest.raises(ValueError, match="was given an observation that is not finite at step 0"):
+        agent.act(np.full(size, np.nan))
+    for nonsense in ("x" * size, None, {}):
+        with pytest.raises(ValueError, match="reads observations of (numbers|shape)"):
+            agent.act(nonsense)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="agent reads what `make_context` returns, got NoneType"):
+        trained.agent(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="seed must be a whole number, got 'x'"):
+        trained.agent(seed="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="there is no trained method in 'nowhere'; give the folder of one, or .*ml45"):
         wtl.load("nowhere")
 
@@ -117,9 +164,14 @@ def test_episodes_are_written_and_read_back(tmp_path: Path) -> None:
     assert len(store) == len(episodes)
     with pytest.raises(ValueError, match="holds episodes already"):
         wtl.write_episodes(tmp_path / "mine", episodes)
-    with pytest.raises(ValueError, match="would be empty"):
-        wtl.write_episodes(tmp_path / "none", [])
-    assert not (tmp_path / "none").exists()
+    with pytest.raises(ValueError, match="there are no episodes to write into"):
+        wtl.write_episodes(tmp_path / "none" / "deep", [])
+    with pytest.raises(ValueError, match=r"entry 1 is no episode \(`wtl.Episode`\) but NoneType"):
+        wtl.write_episodes(tmp_path / "none" / "deep", [episodes[0], None])  # type: ignore[list-item]
+    for count in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="per_file must be"):
+            wtl.write_episodes(tmp_path / "none" / "deep", episodes, per_file=count)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 class Still:
@@ -169,6 +221,45 @@ def test_a_policy_that_ignores_contexts_plays_attempt_0_and_nothing_is_kept(tmp_
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="a policy has adapt.* or act.*; int has neither"):
         wtl.evaluate(7, "toy", [SMALL])  # type: ignore[arg-type]
+
+
+class SomethingElse:
+    def adapt(self, contexts: Any, seeds: Any) -> Any:
+        return len
+
+
+@pytest.mark.parametrize(
+    ("make", "how", "sentence"),
+    [
+        (lambda: Still, {}, r"a policy is an object, and Still is a class; give Still\(...\)"),
+        (lambda: "ml45", {}, "str has neither"),
+        (Still, {"name": "a\nb"}, "name must be text without control characters"),
+        (Still, {"name": " "}, "name must be text that can be seen"),
+        (Still, {"name": 3}, "name must be text, got 3"),
+        (Still, {"overrides": "seed=3"}, r"overrides must be a list of key=value, got the text 'seed=3'"),
+        (lambda: wtl.load("ml45"), {}, "was trained for families of other sizes"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_sentence_and_nothing_is_written(
+    make: Any, how: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        wtl.evaluate(make(), "toy", **{"overrides": [SMALL], **how}, directory=tmp_path / "deep" / "run")
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_an_object_that_adapts_to_no_policy_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"an object with act\(step\), got <built-in function len>"):
+        wtl.evaluate(SomethingElse(), "toy", [SMALL])  # type: ignore[arg-type]
+
+
+def test_what_is_no_evaluation_is_not_reported(tmp_path: Path) -> None:
+    for runs in ({}, [tmp_path], {"a": 3}, 3):
+        with pytest.raises(ValueError, match=r"(expected evaluations by the names to show|must be results of an)"):
+            wtl.report(runs)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"(expected evaluations by the names to show|must be results of an)"):
+            wtl.draw_curves(runs, tmp_path / "curve.png")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_evaluated_from_python_gives_the_numbers_of_the_run(trained: wtl.Trained, toy_run: ToyRun) -> None:

@@ -66,6 +66,9 @@ def wtl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
         ("run [/x]", "there is no configuration '[/x]'; give"),
         ("run toy tasks.benchmark=[red]x[/red]", "unknown benchmark '[red]x[/red]'"),
         ("video toy --style painting", "--style must be auto, camera or sketch, got 'painting'"),
+        ("run toy seed=\x1b[31m3", r"seed must be a whole number, got '\x1b[31m3'"),
+        ("report \x7f", "an argument must be text without control characters"),
+        ("stages toy \udcff", "an argument must be text without control characters"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_touches_nothing(wtl, tmp_path: Path, command: str, sentence: str) -> None:
@@ -171,6 +174,11 @@ def test_reports_are_pasted_and_priced(wtl, toy_run: ToyRun, tmp_path: Path, mon
     assert both.code == 2 and "give one of --json, --markdown, --latex, --csv, --cost" in both.err
 
 
+def test_verify_plays_where_the_table_lies(wtl, toy_run: ToyRun, tmp_path: Path) -> None:
+    answer = wtl("verify", toy_run.root, f"directory={tmp_path / 'run'}")
+    assert answer.code == 2 and "leave `directory` out" in answer.err and not list(tmp_path.iterdir())
+
+
 def test_verify_says_with_its_exit_code_whether_a_table_reproduces(wtl, toy_run: ToyRun, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(toy_run.root, copy)
@@ -199,6 +207,29 @@ def test_a_report_of_nothing(wtl, tmp_path: Path, missing: str, sentence: str) -
         run.mkdir()
     answer = wtl("report", run)
     assert answer.code == 2 and sentence in answer.err and answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("figure", ["", "curve.pdf", "folder", "."])
+@pytest.mark.parametrize("cost", [[], ["--cost"]])
+def test_a_figure_that_is_no_png_is_refused_before_anything_is_printed(
+    wtl, toy_run: ToyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: str, cost: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = wtl("report", toy_run.root, "--figure", figure, *cost)
+    assert answer.code == 2 and answer.out == "" and not list(tmp_path.iterdir())
+    assert answer.err.startswith("error: the figure is written as .png, got ") and answer.err.count("\n") == 1
+
+
+def test_a_run_does_not_begin_inside_a_stage_of_another(wtl, toy_run: ToyRun, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(toy_run.root, root)
+    before = sorted(root.rglob("*"))
+    for inside in ("demonstrations", "evaluation/units", "imitation/trial/deep/run"):
+        answer = wtl("run", "toy", *tiny(root / inside))
+        assert answer.code == 2 and "a stage of another run; choose another `directory=...`" in answer.err, answer.err
+    assert sorted(root.rglob("*")) == before
+    (tmp_path / "settings.json").write_text('{"editor.fontSize": 14}')  # of another program
+    assert wtl("stage", "toy", "demonstrations", *tiny(tmp_path / "mine")).code == 0
 
 
 def test_a_video_of_an_entry(wtl, toy_run: ToyRun, tmp_path: Path) -> None:

@@ -127,6 +127,9 @@ def test_minari_itself_reads_what_was_written(tmp_path: Path, monkeypatch: pytes
     made = list(toy_episodes("demonstration"))[:3]
     stored(tmp_path / "store", made)
     export_episodes(tmp_path / "store", tmp_path / "mine-v3", "minari")
+    monkeypatch.chdir(tmp_path)  # where a relative path leads to the same
+    export_episodes("store", "relative-v0", "minari")
+    assert (tmp_path / "relative-v0/data/metadata.json").is_file() and len(list(tmp_path.iterdir())) == 3
     dataset = minari.load_dataset("mine-v3")
     assert (dataset.id, dataset.total_episodes) == ("mine-v3", 3)
     np.testing.assert_array_equal(dataset[1].actions, made[1].trajectory.actions)

@@ -94,7 +94,17 @@ def test_a_scratch_folder_is_gone_in_the_end(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), scratch_folder(tmp_path / "deep") as scratch:
         (scratch / "file").write_bytes(b"content")
         raise KeyboardInterrupt
-    assert names(tmp_path / "deep") == []
+    assert names(tmp_path) == []
+
+
+def test_folders_above_a_scratch_folder_go_with_it_unless_they_are_used(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), scratch_folder(tmp_path / "a" / "b"):
+        raise ValueError
+    assert names(tmp_path) == []
+    with scratch_folder(tmp_path / "a" / "b") as scratch:
+        (scratch / "file").write_bytes(b"content")
+        (scratch / "file").rename(tmp_path / "a" / "b" / "file")
+    assert names(tmp_path / "a" / "b") == ["file"]
 
 
 def test_sweeping_takes_what_is_unfinished_and_nothing_else(tmp_path: Path) -> None:
@@ -225,6 +235,19 @@ def test_names_that_leave_the_folder(name: str) -> None:
 
 
 # Locks.
+
+
+def test_a_place_where_no_folder_can_be_made_is_an_error_and_no_endless_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in /proc, or below a folder that was removed: what is missing can never be made there."""
+
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "a" / "b"):
+        pass
 
 
 def test_a_lock_leaves_nothing_behind(tmp_path: Path) -> None:

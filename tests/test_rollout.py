@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from players import SPEC, FixedPolicy, LineEnvironment, LineFamily, Tape, line_family, make_attempt
 from strategies import TOY, same_episode
 
@@ -347,13 +348,29 @@ def test_the_global_generators_are_left_as_they_were() -> None:
     [
         (np.zeros(3), r"me gave actions of shape \(3,\), expected \(2, 3\), .* at step 0"),
         (np.zeros((2, 2)), r"me gave actions of shape \(2, 2\), expected \(2, 3\), .* at step 0"),
-        (None, r"me gave actions of shape \(\), expected"),
+        (0.0, r"me gave actions of shape \(\), expected"),
+        (None, "me gave None in place of actions at step 0"),
+        ((np.zeros((2, 3)), None), r"me gave tuple of 2 in place of actions \(.*\) at step 0"),
+        (np.full((2, 3), "0"), r"me gave array\(\[\['0', '0', '0'\], .* in place of actions at step 0"),
+        (np.zeros((2, 3), complex), "me gave .* in place of actions at step 0"),
+        (torch.zeros(2, 3, requires_grad=True), r"in place of actions \(Can't call numpy\(\) on Tensor that requires"),
         ({"a": 1}, "me gave dict of 1 in place of actions at step 0"),
     ],
 )
 def test_actions_of_another_size_are_named(actions: Any, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
         play(lines(3, 3), FixedPolicy(lambda rows: actions))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("policy", [None, 3, lambda step: np.zeros((1, 3))])
+def test_what_does_not_act_is_no_policy(policy: Any) -> None:
+    class Adapts(FixedPolicy):
+        def policy(self, attempt: Any) -> Any:
+            return policy
+
+    with pytest.raises(ValueError, match=r"me must adapt to a policy, an object with act\(step\), got "):
+        play(lines(3), Adapts())
 
 
 def test_an_action_that_is_not_finite_names_the_task() -> None:

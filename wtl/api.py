@@ -7,18 +7,22 @@ never taken over from an earlier call: a folder that holds an evaluation is refu
 
 from __future__ import annotations
 
+import operator
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium
 import numpy as np
 
+from wtl.core.bounds import Count, Text, check, shown
 from wtl.core.episode import Context, Episode, Trajectory
+from wtl.core.files import scratch_folder
 from wtl.core.task import FamilySpec, Split, Task
-from wtl.data.store import EpisodeStore, close_store, write_shard
+from wtl.data.formats.spec import check_numbers, make_trajectory
+from wtl.data.store import EpisodeStore, write_store
 from wtl.play.policy import Attempt, FromContext, Method, Player, Policy, Session, StepBatch
 from wtl.play.rollout import RolloutSettings, roll_out
 
@@ -32,6 +36,7 @@ Arrays = Trajectory | Mapping[str, Any] | Sequence[Any]
 order or by these names."""
 
 NOTHING_KNOWN = Context()
+_Name = Annotated[str, Text("text that can be seen, or empty", r"(?s:.*\S.*)?")]
 USUAL = RolloutSettings(horizon_steps=500)
 """At most 500 steps, five steps more after the first success, rewards seen when the episode is over."""
 
@@ -44,24 +49,32 @@ def make_context(demonstrations: Iterable[Arrays] = (), trials: Iterable[Arrays]
         trials: the method's own episodes of this very task, the newest last.
 
     Raises:
-        ValueError: arrays of another shape; the message says which and what was expected.
+        ValueError: arrays of another shape, numbers that are not finite, actions outside [-1, 1]; the message says
+            which and what was expected.
     """
-    return Context(tuple(map(_trajectory, demonstrations)), tuple(map(_trajectory, trials)))
+    return Context(_trajectories(demonstrations, "demonstration"), _trajectories(trials, "trial"))
 
 
-def _trajectory(arrays: Arrays) -> Trajectory:
+def _trajectories(episodes: Iterable[Arrays], what: str) -> tuple[Trajectory, ...]:
+    if isinstance(episodes, (str, Mapping)) or not isinstance(episodes, Iterable):
+        raise ValueError(f"{what}s must be a list of episodes, got {type(episodes).__name__}")
+    return tuple(_trajectory(arrays, f"{what} {number}") for number, arrays in enumerate(episodes))
+
+
+def _trajectory(arrays: Arrays, where: str) -> Trajectory:
     if isinstance(arrays, Trajectory):
+        check_numbers(arrays, where)
         return arrays
     names = ("observations", "actions", "rewards", "successes")
     if isinstance(arrays, Mapping):
         missing = [name for name in names if name not in arrays]
         if missing:
-            raise ValueError(f"an episode needs {', '.join(names)}; missing: {', '.join(missing)}")
+            raise ValueError(f"{where} needs {', '.join(names)}; missing: {', '.join(missing)}")
         arrays = [arrays[name] for name in names]
-    if len(arrays) != len(names):
-        raise ValueError(f"an episode is {', '.join(names)}, in this order; got {len(arrays)} arrays")
-    observations, actions, rewards, successes = map(np.asarray, arrays)
-    return Trajectory(observations, actions, rewards, successes)
+    if isinstance(arrays, str) or not isinstance(arrays, Sequence) or len(arrays) != len(names):
+        got = f"{len(arrays)} arrays" if isinstance(arrays, (list, tuple)) else type(arrays).__name__
+        raise ValueError(f"{where} must be {', '.join(names)}, in this order; got {got}")
+    return make_trajectory(dict(zip(names, arrays, strict=True)), where)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +106,12 @@ class Trained:
         Raises:
             ValueError: the method cannot read it, for instance because it needs a demonstration.
         """
+        if not isinstance(context, Context):
+            raise ValueError(f"agent reads what `make_context` returns, got {type(context).__name__}")
+        try:
+            seed = operator.index(seed)
+        except TypeError:
+            raise ValueError(f"seed must be a whole number, got {shown(seed)}") from None
         size = self.sizes.layout.size
         for trajectory in (*context.demonstrations, *context.trials):
             if trajectory.observations.shape[1] != size:
@@ -116,11 +135,16 @@ class Agent:
             success: 1 if the step before solved the task, 0 if not; NaN as `reward`.
 
         Raises:
-            ValueError: an observation of another size, or an action that is not finite.
+            ValueError: an observation of another size or that is not finite, or such an action.
         """
-        seen = np.asarray(observation, np.float64)
+        try:
+            seen = np.asarray(observation, np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"{self.source} reads observations of numbers, got {shown(observation)}") from None
         if seen.shape != (self.sizes.layout.size,):
             raise ValueError(f"{self.source} reads observations of shape ({self.sizes.layout.size},), got {seen.shape}")
+        if not np.isfinite(seen).all():
+            raise ValueError(f"{self.source} was given an observation that is not finite at step {self._number}")
         step = StepBatch(seen[None], np.array([0]), self._number, np.array([reward]), np.array([success]))
         self._number += 1
         [action] = self._policy.act(step)
@@ -236,16 +260,22 @@ def write_episodes(directory: str | Path, episodes: Iterable[Episode], per_file:
     """Write episodes into a new folder and return them as they are read back, bit for bit.
 
     Raises:
-        ValueError: there are no episodes, or the folder holds some already.
+        ValueError: there are no episodes, or something else stands among them, or the folder holds some already.
     """
-    folder = Path(directory)
+    folder, everything = Path(directory), list(episodes)
+    check(Count, per_file, "per_file")
     if any(folder.glob("shard-*")) or (folder / "store.json").exists():
         raise ValueError(f"{folder} holds episodes already; choose another folder or delete it")
-    everything = list(episodes)
-    shards = range(0, max(1, len(everything)), per_file)
-    for index, first in enumerate(shards):
-        write_shard(folder, index, everything[first : first + per_file])
-    close_store(folder, len(shards))
+    if not everything:
+        raise ValueError(f"there are no episodes to write into {folder}")
+    for number, episode in enumerate(everything):
+        if not isinstance(episode, Episode):
+            raise ValueError(f"entry {number} is no episode (`wtl.Episode`) but {type(episode).__name__}")
+    with scratch_folder(folder.absolute().parent) as room:  # so that an error leaves nothing behind
+        write_store(room, everything, per_file)
+        folder.mkdir(exist_ok=True)
+        for path in sorted(room.iterdir()):  # `store.json`, which says that all are there, is the last one
+            path.replace(folder / path.name)
     return EpisodeStore(folder)
 
 
@@ -263,7 +293,19 @@ class _MakeTrained:
         from wtl.methods.checkpoint import load_player, method_name
         from wtl.methods.registry import find_method
 
-        return load_player(self.directory, find_method(method_name(self.directory)), self.one_walk)
+        return load_player(self.directory, find_method(method_name(self.directory)), self.one_walk, family)
+
+
+@dataclass(frozen=True, eq=False)
+class _Named:
+    """A `Method` around an object that has `adapt` and does not say what it is."""
+
+    method: Any
+    source: str
+
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> Policy:
+        policy: Policy = self.method.adapt(contexts, seeds)
+        return policy
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,15 +344,14 @@ def evaluate(
         ValueError: the configuration or the object cannot be used, or the directory holds an evaluation already.
     """
     if directory is not None:
-        return _evaluate(policy, config, list(overrides), name, Path(directory), progress)
+        return _evaluate(policy, config, overrides, name, Path(directory), progress)
     with tempfile.TemporaryDirectory() as folder:
-        return _evaluate(policy, config, list(overrides), name, Path(folder), progress)
+        return _evaluate(policy, config, overrides, name, Path(folder), progress)
 
 
 def _evaluate(
-    policy: Any, preset: str, overrides: list[str], name: str, directory: Path, progress: Callable[[str], None]
+    policy: Any, preset: str, overrides: Sequence[str], name: str, directory: Path, progress: Callable[[str], None]
 ) -> RunResults:
-
     from wtl.analysis.results import digest_of_entries
     from wtl.analysis.runs import load_run
     from wtl.app.config import load_config, to_plain
@@ -318,6 +359,9 @@ def _evaluate(
     from wtl.app.stage import Stage
     from wtl.core.terminal import make_console
 
+    check(_Name, name, "name")
+    if isinstance(overrides, str):
+        raise ValueError(f"overrides must be a list of key=value, got the text {overrides!r}; write [{overrides!r}]")
     if (directory / "evaluation").exists():
         raise ValueError(f"{directory} holds an evaluation already; choose another directory or delete it")
     serial = [] if any(one.startswith(("workers=", "executor=")) for one in overrides) else ["executor=serial"]
@@ -332,6 +376,8 @@ def _evaluate(
         methods = zip(plan.contestants(), plan.all_methods, strict=False)  # variants come last and are left out
         beside = [c for c, m in methods if m.spec.network is None]
         contestants = (mine, *(replace(c, main=False, label=c.name) for c in beside if c.name != mine.name))
+        if isinstance(policy, Trained):  # one of other sizes would show after the demonstrations
+            mine.make_player(plan.distribution.spec)
         progress("demonstrations")
         pipeline.run(only="demonstrations", checked=False)  # what is evaluated is not in the plan
         settings: dict[str, Any] = {"protocol": to_plain(config.protocol), "evaluation": to_plain(config.evaluation)}
@@ -356,9 +402,12 @@ def _contestant(policy: Any, name: str, one_walk: bool) -> Contestant:
     if isinstance(policy, Trained):
         make = _MakeTrained(policy.directory, one_walk)
         return Contestant(name or policy.name, "", make, policy.reads_trials, main=True)
+    if isinstance(policy, type):
+        raise ValueError(f"a policy is an object, and {policy.__name__} is a class; give {policy.__name__}(...)")
     name = name or type(policy).__name__
     if callable(getattr(policy, "adapt", None)):
-        return Contestant(name, "", _MakeFromObject(policy), True, main=True)
+        named = policy if isinstance(getattr(policy, "source", None), str) else _Named(policy, name)
+        return Contestant(name, "", _MakeFromObject(named), True, main=True)
     if callable(getattr(policy, "act", None)):
         return Contestant(name, "", _MakeFromObject(ContextFree(policy, name)), False, main=True)
     raise ValueError(f"a policy has adapt(contexts, seeds) or act(observations); {name} has neither")
@@ -399,4 +448,13 @@ def report(runs: Mapping[str, RunResults | str | Path]) -> str:
 
 
 def _loaded(runs: Mapping[str, RunResults | str | Path]) -> dict[str, RunResults]:
-    return {label: read_results(run) if isinstance(run, (str, Path)) else run for label, run in runs.items()}
+    from wtl.analysis.runs import RunResults
+
+    if not isinstance(runs, Mapping) or not runs:
+        got = "nothing" if isinstance(runs, Mapping) else type(runs).__name__
+        raise ValueError(f"expected evaluations by the names to show, such as {{'mine': results}}, got {got}")
+    loaded = {label: read_results(run) if isinstance(run, (str, Path)) else run for label, run in runs.items()}
+    for label, run in loaded.items():
+        if not isinstance(run, RunResults):
+            raise ValueError(f"{label!r} must be results of an evaluation or their path, got {type(run).__name__}")
+    return loaded

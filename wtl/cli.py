@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from wtl.compute.distributed import ProcessGroup
 from wtl.compute.executor import WorkersDied
+from wtl.core.bounds import check
 from wtl.core.files import explain, is_bad_luck
 from wtl.core.terminal import accept_every_encoding, make_console
 
@@ -158,6 +160,10 @@ def report(
     """
     from wtl.analysis.runs import load_runs
 
+    if figure is not None:
+        from wtl.analysis.figures import check_ending, draw_curves
+
+        check_ending(figure)
     if sum((json_output, markdown, latex, csv, cost)) > 1:
         raise ValueError("give one of --json, --markdown, --latex, --csv, --cost")
     results = load_runs(runs)
@@ -165,9 +171,7 @@ def report(
         _report_cost(results, figure or Path("cost.png"))
         return
     _print_report(results, json_output, csv, "markdown" if markdown else "latex" if latex else "")
-    if figure:
-        from wtl.analysis.figures import draw_curves
-
+    if figure is not None:
         draw_curves({name: r.rows for name, r in results.items()}, figure)
 
 
@@ -375,6 +379,9 @@ def main() -> None:
     accept_every_encoding()
     try:
         with _signals_are_heard(), _main_process_speaks_first():
+            for argument in sys.argv[1:]:  # it may name a file; what key=value may hold is up to its key
+                if "=" not in argument:
+                    check(str, argument, "an argument")
             raise SystemExit(app(standalone_mode=False) or 0)
     except UsageError as error:
         message = error.format_message()  # type: ignore[attr-defined]

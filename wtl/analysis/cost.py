@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from wtl.analysis.episodes import SAME_FOR_ALL_SEEDS, curve_name, curves, main_method, protocol_of, success_rates
-from wtl.analysis.figures import COLOURS, MAIN_COLOUR, MARKERS, PIXELS_PER_INCH
+from wtl.analysis.figures import COLOURS, MAIN_COLOUR, MARKERS, PIXELS_PER_INCH, check_ending
 from wtl.analysis.runs import RunResults, pools
 from wtl.analysis.statistics import Interval, wilson_interval
 from wtl.analysis.tables import Cells, Table
@@ -148,8 +148,7 @@ def attempt_points(curve: pd.DataFrame) -> pd.DataFrame:
 
 def write_cost(runs: Mapping[str, RunResults], path: Path) -> None:
     """Write the figure as PNG, and its numbers as CSV beside it. Raises ValueError for another ending."""
-    if path.suffix != ".png":
-        raise ValueError(f"the figure is written as .png, got {path.name}")
+    check_ending(path)
     parts = []
     figure = Figure(figsize=(8.4, 4.8), dpi=PIXELS_PER_INCH, layout="constrained")
     axes = figure.subplots()

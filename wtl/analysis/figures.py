@@ -38,14 +38,21 @@ _LOWEST, _APART = -0.03, 0.052
 """The lower end of the panel of curves, and how far apart names are written, both in units of success."""
 
 
+def check_ending(path: Path) -> None:
+    """Raises ValueError for a file that is not `.png`."""
+    if path.suffix != ".png":
+        raise ValueError(f"the figure is written as .png, got {path.name}")
+
+
 def draw_curves(runs: Mapping[str, pd.DataFrame], path: Path, *, title: str = "") -> None:
     """Write a PNG of the improvement curves, and of the families where there is more than one.
 
     `runs` holds the episodes of each run by its label (`wtl.analysis.episodes` describes the table).
     For one run the figure shows the main method with its band, every other method, and the controls;
     for several, or for one with several regimes or splits, it shows their main methods. Intervals are
-    95 % Wilson. Raises ValueError if there are no episodes.
+    95 % Wilson. Raises ValueError if there are no episodes, or for another ending than `.png`.
     """
+    check_ending(path)
     settings = _settings(runs)
     families = sorted({family for episodes in settings.values() for family in episodes["family"]})
     alone = next(iter(settings.values())) if len(settings) == 1 else None

@@ -7,6 +7,7 @@ are compared with what is shown of them.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ import torch
 
 from wtl.app.plan import MethodPlan, Plan
 from wtl.compute.distributed import ProcessGroup
+from wtl.core.records import SETTINGS, RecordError
 from wtl.core.task import Split
 from wtl.methods.spec import Phase
 from wtl.stages.graded import episodes_per_task, graded_tasks
@@ -29,6 +31,7 @@ def check_plan(plan: Plan, group: ProcessGroup) -> None:
     Raises:
         ValueError: a stage could not do its work; one sentence.
     """
+    _check_place(plan)
     _check_splits(plan)
     _check_checkpoint(plan)
     for method, phase in _trainings(plan):
@@ -40,6 +43,15 @@ def check_plan(plan: Plan, group: ProcessGroup) -> None:
 
 def _trainings(plan: Plan) -> Iterator[tuple[MethodPlan, Phase]]:
     yield from ((method, phase) for method in plan.all_methods for phase in method.phases)
+
+
+def _check_place(plan: Plan) -> None:
+    for folder in (plan.root, *plan.root.absolute().parents):
+        with contextlib.suppress(RecordError):  # there is none, or one of another program
+            SETTINGS.read(folder / "settings.json")
+            raise ValueError(
+                f"directory={plan.root} lies inside {folder}, a stage of another run; choose another `directory=...`"
+            )
 
 
 def _check_splits(plan: Plan) -> None:

@@ -108,6 +108,8 @@ def verify(path: Path, groups: int, overrides: list[str], console: Console) -> I
         FileNotFoundError: see `tables_of`.
         ValueError: nothing in the table is what the configuration would play, or it needs a training first.
     """
+    if any(override.startswith("directory=") for override in overrides):
+        raise ValueError(f"a table is verified where it lies, in {path}; leave `directory` out")
     for table, configuration in tables_of(path):
         if configuration.name == "config.yaml":
             config = load_config(str(configuration), [*overrides, f"directory={configuration.parent}"])

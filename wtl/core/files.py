@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 LOCK_NAME = ".lock"
@@ -48,15 +48,34 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def scratch_folder(directory: Path) -> Iterator[Path]:
-    """Give an empty folder inside another one, for files that others write; it is removed in the end."""
-    with naming(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        folder = _partial_beside(directory / "any")
-        folder.mkdir()
+    """Give an empty folder inside another one, for files that others write; it is removed in the end.
+
+    So are the folders above it that were made for it, if nothing was moved into them.
+    """
+    made = missing_folders(directory)
     try:
-        yield folder
+        with naming(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            folder = _partial_beside(directory / "any")
+            folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_empty(made)
+
+
+def missing_folders(directory: Path) -> list[Path]:
+    """Return a folder and those above it that are not there, the deepest first."""
+    return [folder for folder in (directory, *directory.parents) if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the folders, the deepest first, into which nothing was written."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _partial_beside(path: Path) -> Path:

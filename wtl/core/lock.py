@@ -11,16 +11,19 @@ import contextlib
 import contextvars
 import errno
 import fcntl
+import itertools
 import os
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from wtl.core.files import LOCK_NAME, naming, sweep
+from wtl.core.files import LOCK_NAME, missing_folders, naming, remove_empty, sweep
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What a file system says that knows no locks, as some of clusters do; there nobody can be kept out."""
+
+_TRIES = 1000
 
 _held: contextvars.ContextVar[frozenset[Path]] = contextvars.ContextVar("held", default=frozenset())
 
@@ -44,11 +47,11 @@ def locked(directory: Path) -> Iterator[None]:
         yield
         return
     with naming(directory):
-        made = [folder for folder in (real, *real.parents) if not folder.exists()]
+        made = missing_folders(real)
         try:
             descriptor = _take(real / LOCK_NAME, directory)
         except BaseException:
-            _unmake(made)
+            remove_empty(made)
             raise
     token = _held.set(_held.get() | {real})
     try:
@@ -60,22 +63,18 @@ def locked(directory: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             (real / LOCK_NAME).unlink(missing_ok=True)
         os.close(descriptor)
-        _unmake(made)
-
-
-def _unmake(folders: list[Path]) -> None:
-    """Remove the folders, the deepest first, into which nothing was written."""
-    with contextlib.suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
+        remove_empty(made)
 
 
 def _take(path: Path, directory: Path) -> int:
+    tries = itertools.count(1)
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:  # somebody has just left, and taken the empty folder along
+            if next(tries) == _TRIES:  # or no folder can be made there at all, as in /proc
+                raise
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

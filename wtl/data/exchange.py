@@ -6,8 +6,6 @@ hold, and what data do not say, is returned as sentences for the user.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from wtl.core.episode import Episode
+from wtl.core.files import naming, scratch_folder
 from wtl.data.formats import FORMATS, find_format
 from wtl.data.formats.spec import EpisodeReader, Fields, Format, FormatError
 from wtl.data.formats.spec import ImportSettings as ImportSettings
@@ -145,13 +144,11 @@ def _appearing(target: Path) -> Iterator[Path]:
     """Yield a path beside the target that becomes the target if all goes well, and else leaves nothing behind."""
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise FormatError(f"{target} exists already; choose another name or delete it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    # Absolute, because Minari takes a relative path as one below the folder in which it writes.
+    with scratch_folder(target.absolute().parent) as room:
         yield room / target.name
-        (room / target.name).rename(target)
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
+        with naming(target):
+            (room / target.name).rename(target)
 
 
 def _recognised(source: str) -> Format:

@@ -41,7 +41,7 @@ class ContextFree:
         return self
 
     def act(self, step: StepBatch) -> np.ndarray:
-        return np.asarray(self.policy.act(step.observations))
+        return self.policy.act(step.observations)
 
 
 def wrap_policy(name: str, make: Callable[[], Acts]) -> MethodSpec:

@@ -126,6 +126,8 @@ def _roll_out(
     attempt: Attempt, policy: Policy, settings: RolloutSettings, source: str, observer: Observer | None
 ) -> list[Episode]:
     tasks, action_size = [session.task for session in attempt.sessions], attempt.family.spec.action_size
+    if not callable(getattr(policy, "act", None)):
+        raise ValueError(f"{source} must adapt to a policy, an object with act(step), got {_brief(policy)}")
     disturbance = Disturbance(attempt, settings.action_noise, settings.position_noise)
     records = _begin(attempt, tasks, settings, disturbance)
     rows = np.arange(len(tasks))
@@ -142,7 +144,7 @@ def _roll_out(
         actions = policy.act(StepBatch(present[rows], rows, number, rewards[rows], successes[rows]))
         if wrong := _wrong_actions(actions, labels.shape, [tasks[row].name for row in rows.tolist()]):
             raise ValueError(f"{source} gave {wrong} at step {number}")
-        actions = np.clip(actions, -1.0, 1.0).astype(np.float32)
+        actions = np.clip(np.asarray(actions), -1.0, 1.0).astype(np.float32)
         executed = disturbance.executed(actions, number, rows)
         for row, action, done, label in zip(rows.tolist(), actions, executed, labels, strict=True):
             observation, reward, success, over = _step(attempt, row, done, number, present.shape[1])
@@ -244,15 +246,19 @@ def _number(value: Any) -> float:
 
 
 def _brief(value: Any) -> str:
-    text = f"{type(value).__name__} of {len(value)}" if isinstance(value, tuple | dict) else repr(value)
+    if isinstance(value, tuple | dict):
+        return f"{type(value).__name__} of {len(value)}"
+    text = " ".join(repr(value).split())
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _wrong_actions(actions: Any, shape: tuple[int, ...], tasks: list[str]) -> str:
     """Return what is wrong with the actions (R, A) of these tasks, or an empty string."""
     try:
-        made = np.asarray(actions, np.float64)
-    except (TypeError, ValueError):
+        made = np.asarray(actions)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last is torch's
+        return f"{_brief(actions)} in place of actions ({' '.join(str(error).split())})"
+    if made.dtype.kind not in "biuf":
         return f"{_brief(actions)} in place of actions"
     if made.shape != shape:
         return f"actions of shape {made.shape}, expected {shape}, one row for each episode that still runs,"

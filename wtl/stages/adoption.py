@@ -18,7 +18,7 @@ import numpy as np
 from wtl.core.episode import Episode
 from wtl.core.task import Regime, Split, Task, TaskDistribution
 from wtl.data.demonstrations import DemonstrationSampler
-from wtl.data.formats.spec import check_trajectory
+from wtl.data.formats.spec import check_numbers
 from wtl.data.store import EpisodeStore, write_store
 
 
@@ -83,7 +83,7 @@ class _Adopter:
                 f"episode {number} of {self._source} has {seen} observation and {done} action numbers, "
                 f"expected {spec.layout.size} and {spec.action_size}"
             )
-        check_trajectory(episode, where)
+        check_numbers(episode.trajectory, where)
         task = self._task(episode.task, where)
         goal = self._goal(episode, task, where)
         return replace(episode, task=task, goal=goal)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from wtl.core.bounds import shown
 from wtl.core.episode import Episode, Role, Trajectory
 from wtl.core.task import Split, Task
 
@@ -107,7 +109,6 @@ class EpisodeReader:
             # Whoever demonstrates is the expert, so what she did is what an expert does.
             expert_actions=trajectory.actions if labels is None else _matrix(labels, f"{where}: expert_actions"),
         )
-        check_trajectory(episode, where)
         return episode
 
     def _task(self, number: int, fields: Fields, where: str) -> Task:
@@ -139,26 +140,32 @@ class EpisodeReader:
         elif missing:
             hint = "; give --solved-reward R if a step with reward R solves the task" if "successes" in missing else ""
             raise FormatError(f"{where} has no {', no '.join(missing)}{hint}")
-        if np.size(fields["actions"]) == 0:
-            raise FormatError(f"{where} has no step")
-        successes = _floats(fields["successes"], f"{where}: successes")
-        if not np.isin(successes, (0.0, 1.0)).all():
-            raise FormatError(f"{where}: successes must be true or false")
-        observations, actions = (_matrix(fields[n], f"{where}: {n}") for n in ("observations", "actions"))
-        rewards, steps = _floats(fields["rewards"], f"{where}: rewards"), len(actions)
-        for name, array, expected in (
-            ("observations", observations, steps + 1), ("rewards", rewards, steps), ("successes", successes, steps),
-        ):  # fmt: skip
-            if len(array) != expected:
-                last = ", the last one after the last action" if name == "observations" else ""
-                raise FormatError(f"{where} has {steps} actions and {len(array)} {name}, expected {expected}{last}")
-        with np.errstate(over="ignore"):  # found by `check_trajectory`
-            return Trajectory(observations, actions, rewards, successes.astype(bool))
+        return make_trajectory(fields, where)
 
 
-def check_trajectory(episode: Episode, where: str) -> None:
+def make_trajectory(fields: Fields, where: str) -> Trajectory:
+    """Return a trajectory of somebody's arrays, checked. Raises FormatError for what is wrong with them."""
+    if _is_empty(fields["actions"]):
+        raise FormatError(f"{where} has no step")
+    successes = _floats(fields["successes"], f"{where}: successes")
+    if not np.isin(successes, (0.0, 1.0)).all():
+        raise FormatError(f"{where}: successes must be true or false")
+    observations, actions = (_matrix(fields[n], f"{where}: {n}") for n in ("observations", "actions"))
+    rewards, steps = _floats(fields["rewards"], f"{where}: rewards"), len(actions)
+    for name, array, expected in (
+        ("observations", observations, steps + 1), ("rewards", rewards, steps), ("successes", successes, steps),
+    ):  # fmt: skip
+        if len(array) != expected:
+            last = ", the last one after the last action" if name == "observations" else ""
+            raise FormatError(f"{where} has {steps} actions and {len(array)} {name}, expected {expected}{last}")
+    with np.errstate(over="ignore"):  # found by `check_numbers`
+        trajectory = Trajectory(observations, actions, rewards, successes.astype(bool))
+    check_numbers(trajectory, where)
+    return trajectory
+
+
+def check_numbers(trajectory: Trajectory, where: str) -> None:
     """Raises FormatError for a number that is not finite or an action outside [-1, 1], with its step."""
-    trajectory = episode.trajectory
     for name in ("observations", "actions", "rewards"):
         array = getattr(trajectory, name)
         finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
@@ -169,6 +176,13 @@ def check_trajectory(episode: Episode, where: str) -> None:
         step = int(outside.argmax())
         largest = trajectory.actions[step][np.abs(trajectory.actions[step]).argmax()]
         raise FormatError(f"{where}: actions must lie in [-1, 1], got {largest:g} at step {step}; rescale them")
+
+
+def _is_empty(value: Any) -> bool:
+    try:
+        return np.size(value) == 0
+    except (ValueError, RuntimeError):  # no array at all, which is found elsewhere
+        return False
 
 
 def _text(fields: Fields, name: str, default: str) -> str:
@@ -183,18 +197,23 @@ def _whole(fields: Fields, name: str, where: str) -> int:
     if value is None:
         return 0
     try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise FormatError(f"{where}: {name} must be a whole number, got {value!r}") from None
+        number = int(value)
+        if number < 0 or (not isinstance(value, str) and number != value):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise FormatError(f"{where}: {name} must be a whole number from 0 on, got {shown(value)}") from None
+    return number
 
 
 def _floats(value: Any, what: str, dimensions: int = 1) -> np.ndarray:
     try:
         array = np.asarray([] if value is None else value)
-        if array.dtype.kind not in "biuf":
+        if array.dtype.kind == "O" and all(isinstance(entry, Real) for entry in array.flat):
             array = array.astype(np.float64)
-    except (TypeError, ValueError):
-        raise FormatError(f"{what} are no numbers in rows of equal length") from None
+    except (TypeError, ValueError, RuntimeError):  # the last is torch's
+        array = np.asarray("")
+    if array.dtype.kind not in "biuf":  # texts, times and complex numbers would be turned into numbers without a word
+        raise FormatError(f"{what} are no numbers in rows of equal length")
     if array.ndim == 2 and dimensions == 1 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != dimensions:
