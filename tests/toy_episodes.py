@@ -14,6 +14,7 @@ from wtl.core.episode import Context, Episode, Role
 from wtl.core.task import Regime
 from wtl.data.meta_batches import Batch, MetaBatches
 from wtl.methods.cloning import CloningConfig
+from wtl.methods.hindsight import HindsightConfig
 from wtl.methods.imitation.config import (
     ExplorationConfig,
     ImitationConfig,
@@ -47,6 +48,7 @@ SMALL: Mapping[str, Any] = {
     ),
     "cloning": CloningConfig(16, 3),
     "mil": MilConfig(16, 3, inner_lr=0.05, frames=4),
+    "hindsight": HindsightConfig(width=16, components=3, rounds=2),
 }  # fmt: skip
 """Methods that are not named here are tested with their defaults."""
 
