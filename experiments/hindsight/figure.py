@@ -79,7 +79,7 @@ def difference(best: pd.DataFrame, rows: pd.DataFrame, arm: str, last: bool) -> 
     pairs = best.merge(final, on=["family", "seed", "task"], suffixes=("", "_other"))
     found = paired_difference(pairs["success_other"], pairs["success"], pairs["family"], pairs["task"])
     points = [100 * value for value in (found.difference, found.low, found.high)]
-    return f"{points[0]:+.0f} [{points[1]:+.0f}, {points[2]:+.0f}] | {found.p_value:.4f} |"
+    return f"{points[0]:+.0f} [{points[1]:+.0f}, {points[2]:+.0f}] | {'< .001' if found.p_value < 0.001 else f'{found.p_value:.3f}'} |"
 
 
 if __name__ == "__main__":
