@@ -15,6 +15,7 @@ from wtl.core.task import Regime
 from wtl.data.meta_batches import Batch, MetaBatches
 from wtl.methods import returns
 from wtl.methods.cloning import CloningConfig
+from wtl.methods.hindsight import HindsightConfig
 from wtl.methods.imitation.config import (
     ExplorationConfig,
     ImitationConfig,
@@ -52,6 +53,7 @@ SMALL: Mapping[str, Any] = {
         spec.name: replace(spec.config(), width=16, heads=2, layers=1, components=2, prompt_frames=4)
         for spec in returns.SPECS
     },
+    "hindsight": HindsightConfig(width=16, components=3, rounds=2),
 }  # fmt: skip
 """Methods that are not named here are tested with their defaults."""
 

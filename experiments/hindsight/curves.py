@@ -65,8 +65,8 @@ def main() -> None:
     root, out, *seeds = sys.argv[1:]
     found: list[tuple[str, str, int, int, str, int]] = []
     for seed in map(int, seeds or ["0"]):
-        for family in FAMILIES:
-            for arm in ARMS:
+        for arm in ARMS:
+            for family in FAMILIES:
                 made = list(rows(Path(root), family, arm, seed))
                 found += made
                 for steps, name in dict.fromkeys((row[3], row[1]) for row in made):

@@ -67,7 +67,7 @@ def main() -> None:
                     )
         axes.set(title=family, xlabel="thousand environment steps", ylim=(-0.02, 1.02))
     panels[0].set_ylabel("success on 100 new goals")
-    panels[0].legend(loc="center right", fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(NAMES), fontsize=8)
     figure.savefig(Path(target))
 
 
@@ -79,7 +79,8 @@ def difference(best: pd.DataFrame, rows: pd.DataFrame, arm: str, last: bool) -> 
     pairs = best.merge(final, on=["family", "seed", "task"], suffixes=("", "_other"))
     found = paired_difference(pairs["success_other"], pairs["success"], pairs["family"], pairs["task"])
     points = [100 * value for value in (found.difference, found.low, found.high)]
-    return f"{points[0]:+.0f} [{points[1]:+.0f}, {points[2]:+.0f}] | {found.p_value:.4f} |"
+    p_value = "< .001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
+    return f"{points[0]:+.0f} [{points[1]:+.0f}, {points[2]:+.0f}] | {p_value} |"
 
 
 if __name__ == "__main__":
