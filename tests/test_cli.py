@@ -66,7 +66,7 @@ def wtl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
         ("run [/x]", "there is no configuration '[/x]'; give"),
         ("run toy tasks.benchmark=[red]x[/red]", "unknown benchmark '[red]x[/red]'"),
         ("video toy --style painting", "--style must be auto, camera or sketch, got 'painting'"),
-        ("run toy seed=\x1b[31m3", r"seed must be a whole number, got '\x1b[31m3'"),
+        ("run toy seed=\x1b[31m3", "seed is not YAML: unacceptable character #x001b"),
         ("report \x7f", "an argument must be text without control characters"),
         ("stages toy \udcff", "an argument must be text without control characters"),
     ],
