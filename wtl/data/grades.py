@@ -17,6 +17,9 @@ from wtl.core.episode import Episode
 Selection = Callable[[Sequence[Episode]], Sequence[Episode]]
 """Chooses among the graded episodes of one split."""
 
+EXPERT = "expert"
+"""The player of the noise ladder."""
+
 _PLAYER, _NOISE = "graded_player", "graded_noise"
 
 
@@ -32,7 +35,7 @@ class Grade:
     @property
     def name(self) -> str:
         """What tables and the source of an expert's episode call it, for instance `expert, noise 0.5`."""
-        return f"{self.player}, noise {self.noise:g}" if self.player == "expert" else self.player
+        return f"{self.player}, noise {self.noise:g}" if self.player == EXPERT else self.player
 
 
 def with_grade(episode: Episode, grade: Grade) -> Episode:
@@ -76,6 +79,14 @@ def grade_of(episode: Episode) -> Grade:
     if not is_graded(episode):
         raise ValueError(f"an episode of task {episode.task.name} by {episode.source} is not graded; `wtl graded`")
     return Grade(str(extras[_PLAYER]), float(extras[_NOISE]))
+
+
+def rung_of(episode: Episode) -> float:
+    """Return the noise of an expert's graded episode, in units of the action; NaN for any other episode."""
+    if not is_graded(episode):
+        return float("nan")
+    grade = grade_of(episode)
+    return grade.noise if grade.player == EXPERT else float("nan")
 
 
 @dataclass(frozen=True)
