@@ -136,6 +136,18 @@ def test_the_window_holds_the_last_steps_and_what_was_done_between_them() -> Non
     assert before.tolist() == [[[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]]  # as in training
 
 
+def test_actions_of_the_past_are_seen_only_if_it_is_said() -> None:
+    commands, observations, actions = torch.randn(1, 3, 2), torch.randn(1, 3, 7), torch.randn(1, 3, 2)
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    for choice in ("seen", "unseen"):
+        torch.manual_seed(0)
+        network = ReturnNetwork(replace(SMALL, past_actions=cast(Any, choice)), SPEC).eval()
+        one, other = (network(None, commands, observations, done, valid).means_MA for done in (actions, -actions))
+        assert torch.equal(one, other) == (choice == "unseen")
+    settings = {spec.name: spec.phases(spec.config(), "family")[0].settings for spec in SPECS}
+    assert "past_actions" in settings["decision_transformer"] and "past_actions" not in settings["rvs"]  # one step
+
+
 def test_a_step_depends_on_no_later_one_and_on_none_before_the_episode() -> None:
     network = ReturnNetwork(SMALL, SPEC).eval()
     commands, observations, actions = torch.randn(1, 3, 2), torch.randn(1, 3, 7), torch.randn(1, 3, 2)
