@@ -111,7 +111,7 @@ def networks_of(spec: MethodSpec, config: Any, seed: int = 0) -> dict[str, nn.Mo
 def tiny_batch(phase: Phase, regime: Regime) -> Batch:
     """Return a meta-batch of four contexts as this phase reads them."""
     episodes = [*toy_episodes("demonstration")]
-    for attempt in range(max(phase.needs.trials[1], int(phase.graded is not None))):
+    for attempt in range(max(phase.needs.trials[1], 2 * int(phase.graded is not None))):
         episodes += toy_episodes("trial", attempt=attempt)
     if phase.graded:
         rungs = itertools.count(1)
