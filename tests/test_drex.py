@@ -204,7 +204,7 @@ def test_the_ranking_is_learned_from_noise_alone_and_not_from_a_shuffled_ladder(
         predicted = [rewards.mean_reward(e.trajectory, shown) for e in looked_at]
         true = [float(e.trajectory.rewards.mean()) for e in looked_at]
         p_values.append(permutation_p(np.array(predicted), np.array(true)))
-    assert p_values[0] < 0.01
+    assert p_values[0] < 0.01 and p_values[1] > 0.05, p_values
 
 
 def permutation_p(x: np.ndarray, y: np.ndarray, draws: int = 2000) -> float:

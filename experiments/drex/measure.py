@@ -1,6 +1,7 @@
 """What rewards from a noise ladder are worth: correlation, best of four, and the operator that reads them.
 
     python experiments/drex/measure.py play RUN true|ranked|none   # the shipped operator, with these rewards
+    python experiments/drex/measure.py play RUN suboptimal         # four attempts of the best rung of the ladder
     python experiments/drex/measure.py gather RUN                  # predictions.csv, results.csv and drex.png
 
 RUN is a run of the preset `drex` with its rankers trained. Nothing here trains.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,19 @@ from wtl.app.config import load_config
 from wtl.app.plan import Plan
 from wtl.core.episode import Episode, Trajectory
 from wtl.data.grades import rung_of
-from wtl.data.histories import read_histories
+from wtl.data.histories import Part, read_histories, with_part
 from wtl.data.store import EpisodeStore
 from wtl.methods.checkpoint import load_networks, read_checkpoint
 from wtl.methods.drex import RANKER, SPECS, RankedRewards, WithoutRewards, WithRankedRewards
 from wtl.methods.drex.network import Ranker
+from wtl.play.attempts import play_attempt
+from wtl.play.noise import Expert, NoiseConfig
 from wtl.play.policy import Method
 
 HERE = Path(__file__).parent
 RANKERS = tuple(spec.name for spec in SPECS)
 ARMS = ("true", "ranked", "none")
+SUBOPTIMAL = "suboptimal"
 COLUMNS = ("family", "task", "seed", "hidden_goal", "player", "noise", "attempt", "success", "true", *RANKERS)
 
 
@@ -68,6 +72,29 @@ def play(run: Path, arm: str) -> None:
     print(arm, results.rows.groupby("attempt")["success"].mean().round(3).to_dict(), flush=True)
 
 
+def play_suboptimal(run: Path) -> None:
+    """Play four attempts of the suboptimal policy at the same entries, as an evaluation keeps them."""
+    directory, plan = run.parent / f"{run.name}-{SUBOPTIMAL}" / "evaluation" / "episodes", plan_of(run)
+    if (directory / "store.json").exists():
+        return
+    protocol, stage = plan.config.protocol, plan.evaluation_stage()
+    player = Expert(NoiseConfig(plan.config.settings_of("drex").least_noise), SUBOPTIMAL)
+    kept: list[Episode] = []
+    for family in stage.distribution.families.values():
+        entries = [session for session in stage.entries() if session.task.family == family.spec.name]
+        places = [Part(entry.task.name, entry.seed, protocol.name) for entry in entries]
+        for place, entry in zip(places, entries, strict=True):
+            kept += [with_part(shown, place) for shown in entry.demonstrations]
+        for number in range(4):
+            begun = protocol.sessions(family, entries, number)
+            contexts = [entry.context for entry in entries]
+            played = play_attempt(family, begun, contexts, player, number, protocol.rollout(), SUBOPTIMAL)
+            for place, episode in zip(places, played, strict=True):
+                kept.append(with_part(episode, replace(place, method=SUBOPTIMAL, attempt=number)))
+        print(SUBOPTIMAL, family.spec.name, flush=True)
+    wtl.write_episodes(directory, kept)
+
+
 def plan_of(run: Path) -> Plan:
     return Plan(load_config(str(run), [f"directory={run}"]))
 
@@ -94,7 +121,7 @@ def predictions(plan: Plan) -> Iterator[dict[str, object]]:
     for e in EpisodeStore(plan.graded.directory):
         if e.task.split == "validation":
             yield row(e, shown.choose(e.task, 1, 0)[0].trajectory, "expert", e.seed, 0)
-    for arm in ARMS:
+    for arm in (*ARMS, SUBOPTIMAL):
         for history in read_histories(EpisodeStore(Path(f"{plan.root}-{arm}") / "evaluation" / "episodes")):
             for attempt, e in enumerate(history.attempts):
                 yield row(e, history.demonstrations[0].trajectory, arm, history.seed, attempt)
@@ -158,10 +185,11 @@ def values(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 def differences(rows: pd.DataFrame) -> list[dict[str, object]]:
     """Best of four against a random one of the four; attempt 3 minus 0 of each arm; and arms against one another."""
     found = []
-    for arm in ARMS:
+    for arm in (SUBOPTIMAL, *ARMS):
         best = best_of_four(rows, arm)
+        who = "the suboptimal policy" if arm == SUBOPTIMAL else f"the operator with {arm} rewards"
         for name in (*RANKERS, "true", "any"):
-            label = f"best of 4 by {name} - random one, attempts with {arm} rewards"
+            label = f"best of 4 by {name} - a random one, attempts of {who}"
             found.append(difference(label, values(best, "random"), values(best, name)))
 
     def attempt(arm: str, number: int, hidden: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
@@ -225,7 +253,7 @@ def _draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_best(axes: Axes, rows: pd.DataFrame) -> None:
-    best = best_of_four(rows, "none")
+    best = best_of_four(rows, SUBOPTIMAL)
     names = ("random", "shuffled_drex", "drex", "ssrr", "true", "any")
     rates = [best[name].mean() for name in names]
     bounds = [wilson_interval(best[name].sum(), len(best)) for name in names]
@@ -235,7 +263,7 @@ def _draw_best(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xticks(range(len(names)), ["a random one", "shuffled", "drex", "ssrr", "true return", "any of the 4"])
     axes.set_ylim(0, 1)
     axes.set_ylabel("success")
-    axes.set_title(f"One of four attempts without rewards, chosen by (n = {len(best)})")
+    axes.set_title(f"One of four attempts of the suboptimal policy, chosen by (n = {len(best)})")
 
 
 def _draw_operator(axes: Axes, rows: pd.DataFrame) -> None:
@@ -278,6 +306,8 @@ def main() -> None:
     match sys.argv[1:]:
         case ["play", run, arm] if arm in ARMS:
             play(Path(run), arm)
+        case ["play", run, "suboptimal"]:
+            play_suboptimal(Path(run))
         case ["gather", run]:
             gather(Path(run))
         case _:

@@ -8,7 +8,7 @@ run=${RUN:-runs/drex}
 for stage in demonstrations graded drex/train ssrr/train shuffled_drex/train; do
     .venv/bin/wtl stage drex "$stage" "directory=$run"
 done
-for arm in true ranked none; do
+for arm in suboptimal none ranked true; do
     .venv/bin/python experiments/drex/measure.py play "$run" "$arm"
 done
 .venv/bin/python experiments/drex/measure.py gather "$run"

@@ -14,7 +14,7 @@ def _training() -> TrainConfig:
     batch = BatchConfig(
         contexts=12, queries=8, trial_queries=1.0, translation=0.1, no_demonstration=0.0, masked_outcome=0.0
     )
-    return TrainConfig(steps=400, batch=batch, learning_rate=1e-3, validation_batches=12)
+    return TrainConfig(steps=300, batch=batch, learning_rate=1e-3, validation_batches=12)
 
 
 @dataclass(frozen=True)

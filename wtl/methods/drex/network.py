@@ -1,9 +1,10 @@
 """A reward that is learned from rankings alone: a state beside a demonstration in, a number out.
 
-Everything is seen relative to where the episode began and to where the demonstration ended, so that one network serves
-all families. Traps: the scale and the zero of a learned reward mean nothing (`wtl.methods.drex.rewards` gives them a
-meaning); and where the goal is hidden, the demonstration ends at another one, so the reward cannot know it. Sources:
-D-REX (arXiv 1907.03976, section 4) for the ranking loss; SSRR (arXiv 2010.11723, section 4.2) for the sigmoid.
+What is seen are distances: from where the episode began, from where the demonstration ended, and between what was done
+and what was demonstrated. Directions are left out, so that one network serves all families and few episodes teach it.
+Traps: the scale and the zero of a learned reward mean nothing (`wtl.methods.drex.rewards` gives them a meaning); and
+where the goal is hidden, the demonstration ends at another one, so the reward cannot know it. Sources: D-REX (arXiv
+1907.03976, section 4) for the ranking loss; SSRR (arXiv 2010.11723, section 4.2) for the sigmoid.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Ranker(nn.Module):
         self.features = ObservationFeatures(spec.layout)
         points, pairs, dimensions = len(spec.layout.points), len(self.features.pairs), spec.layout.dimensions
         moved = points * dimensions
-        size = (4 * points + pairs) * (dimensions + 2) + 2 * len(spec.layout.scalars)
+        size = (4 * points + pairs) * 2 + 2 * len(spec.layout.scalars)
         self.ranking = RewardNetwork(size, config.width)
         self.regressed = RewardNetwork(size, config.width) if fits_sigmoid else None
         self.shape = nn.Sequential(nn.Linear(moved, 32), nn.GELU(), nn.Linear(32, 4)) if fits_sigmoid else None
@@ -98,12 +99,10 @@ class Ranker(nn.Module):
         apart_last, both_last = features.apart(last, is_last)
         there, shown = here & was, was_first & is_last
         vectors = torch.cat([now - last, moved, asked, moved - asked, apart - apart_last], dim=-2)
-        present = torch.cat([here & is_last, there, shown, there & shown, both & both_last], dim=-1)[..., None]
-        vectors = vectors / features.scale * present
-        lengths = vectors.norm(dim=-1, keepdim=True)
-        parts = [vectors.clamp(-_LIMIT, _LIMIT), lengths.clamp(max=_LIMIT), (lengths / _NEAR).clamp(max=1.0)]
-        changes = [features.change(observations, start), features.change(observations, end)]
-        return torch.cat([torch.cat(parts, dim=-1).flatten(-2), *changes], dim=-1)
+        present = torch.cat([here & is_last, there, shown, there & shown, both & both_last], dim=-1)
+        lengths = (vectors / features.scale).norm(dim=-1) * present
+        changes = [features.change(observations, start).abs(), features.change(observations, end).abs()]
+        return torch.cat([lengths.clamp(max=_LIMIT), (lengths / _NEAR).clamp(max=1.0), *changes], dim=-1)
 
     def sigmoid(self, begin_BO: Tensor, end_BO: Tensor) -> Tensor:
         """Return (B, 4), how performance falls with noise where this was demonstrated; see `sigmoid_of_noise`."""
