@@ -2,7 +2,8 @@
 
     python experiments/drex/measure.py play RUN true|ranked|none   # the shipped operator, with these rewards
     python experiments/drex/measure.py play RUN suboptimal         # four attempts of the best rung of the ladder
-    python experiments/drex/measure.py gather RUN                  # predictions.csv, results.csv and drex.png
+    python experiments/drex/measure.py gather RUN                  # predictions.csv, then what `summarise` makes
+    python experiments/drex/measure.py summarise RUN               # correlations.csv, differences.csv and drex.png
 
 RUN is a run of the preset `drex` with its rankers trained. Nothing here trains.
 """
@@ -187,7 +188,7 @@ def differences(rows: pd.DataFrame) -> list[dict[str, object]]:
     found = []
     for arm in (SUBOPTIMAL, *ARMS):
         best = best_of_four(rows, arm)
-        who = "the suboptimal policy" if arm == SUBOPTIMAL else f"the operator with {arm} rewards"
+        who = "the suboptimal policy" if arm == SUBOPTIMAL else f"the operator, {arm} rewards"
         for name in (*RANKERS, "true", "any"):
             label = f"best of 4 by {name} - a random one, attempts of {who}"
             found.append(difference(label, values(best, "random"), values(best, name)))
@@ -247,6 +248,7 @@ def _draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_yticks(range(len(order)), [f"{name} *" if hidden[name] else name for name in order], fontsize=8)
     axes.axvline(0.7, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlim(-1, 1)
+    axes.set_ylim(bottom=-4.0)  # room for the legend
     axes.set_xlabel("Pearson correlation with the true return")
     axes.set_title("Episodes of better players than any seen (* hidden goal)")
     axes.legend(fontsize=8, loc="lower left")
@@ -270,7 +272,7 @@ def _draw_operator(axes: Axes, rows: pd.DataFrame) -> None:
     for arm, colour in zip(ARMS, ("black", "tab:blue", "tab:gray"), strict=True):
         own = rows[rows["player"] == arm].groupby("attempt")["success"]
         rates, bounds = own.mean(), [wilson_interval(s, n) for s, n in zip(own.sum(), own.count(), strict=True)]
-        axes.plot(rates.index, rates, "o-", color=colour, label=f"{arm} rewards")
+        axes.plot(rates.index, rates, "o-", color=colour, label="no rewards" if arm == "none" else f"{arm} rewards")
         axes.fill_between(rates.index, [b.low for b in bounds], [b.high for b in bounds], color=colour, alpha=0.12)
     axes.set_xticks(range(4))
     axes.set_ylim(0, 1)
@@ -291,7 +293,7 @@ def gather(run: Path) -> None:
 
 
 def summarise(least_noise: float) -> None:
-    """Make results.csv, correlations.csv and the figure of predictions.csv."""
+    """Make correlations.csv, differences.csv and the figure from predictions.csv."""
     rows = pd.read_csv(HERE / "predictions.csv")
     table = pd.DataFrame(correlations(rows, least_noise))
     table.round(3).to_csv(HERE / "correlations.csv", index=False, lineterminator="\n")
@@ -310,6 +312,8 @@ def main() -> None:
             play_suboptimal(Path(run))
         case ["gather", run]:
             gather(Path(run))
+        case ["summarise", run]:
+            summarise(plan_of(Path(run)).config.settings_of("drex").least_noise)
         case _:
             sys.exit(__doc__)
 
