@@ -52,7 +52,7 @@ class GradedConfig(Bounded):
     """Episodes of each task by an expert that is wrong about the goal."""
     random: Annotated[int, Between(0, 1000)] = 1
     """Episodes of each task with random actions."""
-    players: Annotated[tuple[str, ...], Listed()] = ("transfer_blind_search", "nearest_neighbour")
+    players: Annotated[tuple[str, ...], Listed()] = ()
     """Methods that play too: the name or the address of one that needs no training, or the folder or the name of a
     trained method, as `checkpoint` takes it."""
     attempts: Attempts = 2

@@ -107,10 +107,7 @@ def _phases(config: ReturnsConfig, regime: Regime) -> tuple[Phase, ...]:
     reads_prompt = regime != "none" and config.prompt_frames > 0
     needs = Needs(context=reads_prompt, frames=max(config.prompt_frames, 1), window_steps=config.window_steps)
     chosen = everything if config.best_share == 1.0 else Best(config.best_share)
-    settings = asdict(config)
-    for name in ("acting", "asked", *(["past_actions"] if config.window_steps == 1 else [])):
-        del settings[name]  # no weight depends on them
-    return (Phase("train", _PART, config.train, needs, settings, graded=chosen),)
+    return (Phase("train", _PART, config.train, needs, asdict(config), graded=chosen),)
 
 
 def _spec(name: str, config: type, summary: str) -> MethodSpec:
