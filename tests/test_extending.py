@@ -13,7 +13,7 @@ from conftest import run_everything
 from wtl.analysis.results import read_results
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
-from wtl.methods import returns
+from wtl.methods import drex, returns
 from wtl.methods.registry import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -274,8 +274,9 @@ def test_methods_do_not_name_one_another() -> None:
     """Only the registry may; methods that share parts share a room."""
     of_transfer = {"trajectory_transfer", "learned_transfer", "transfer_told_goal", "transfer_blind_search"}
     rooms = {"transfer": of_transfer, "returns": {spec.name for spec in returns.SPECS}}
+    rooms["drex"] = {spec.name for spec in drex.SPECS}
     names = {spec.name for spec in METHODS}
-    rooms |= {name: {name} for name in names - rooms["transfer"] - rooms["returns"]}
+    rooms |= {name: {name} for name in names.difference(*rooms.values())}
     for room, own in rooms.items():
         folder = ROOT / "wtl/methods" / room
         for path in folder.glob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]:

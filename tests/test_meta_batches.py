@@ -78,7 +78,7 @@ def tensors(batch: Batch) -> dict[str, Tensor]:
 def assert_same_batch(a: Batch, b: Batch) -> None:
     assert tensors(a).keys() == tensors(b).keys()
     for name, value in tensors(a).items():
-        assert torch.equal(value, tensors(b)[name]), name
+        torch.testing.assert_close(value, tensors(b)[name], rtol=0, atol=0, equal_nan=True, msg=name)
 
 
 def source_of(frames: Tensor, episodes: list[Episode]) -> Episode:
@@ -451,7 +451,7 @@ def test_windows_are_shifted_like_their_queries_and_change_no_draw() -> None:
     torch.testing.assert_close(windows.observations_BQWO[:, :, -1], with_windows.observations_BQO)
     assert torch.equal(windows.actions_BQWA[:, :, -1], with_windows.actions_BQA)
     for name, value in tensors(plain).items():
-        assert torch.equal(value, tensors(with_windows)[name]), name
+        torch.testing.assert_close(value, tensors(with_windows)[name], rtol=0, atol=0, equal_nan=True, msg=name)
 
 
 # Everything, shifted.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -12,8 +13,9 @@ from torch import nn
 
 from wtl.core.episode import Context, Episode, Role
 from wtl.core.task import Regime
+from wtl.data.grades import EXPERT, Grade, with_grade
 from wtl.data.meta_batches import Batch, MetaBatches
-from wtl.methods import returns
+from wtl.methods import drex, returns
 from wtl.methods.cloning import CloningConfig
 from wtl.methods.hindsight import HindsightConfig
 from wtl.methods.imitation.config import (
@@ -54,6 +56,10 @@ SMALL: Mapping[str, Any] = {
         for spec in returns.SPECS
     },
     "hindsight": HindsightConfig(width=16, components=3, rounds=2),
+    **{
+        spec.name: replace(spec.config(), width=16, frames=4, snippet_steps=6, stride_steps=2, apart_steps=20)
+        for spec in drex.SPECS
+    },
 }  # fmt: skip
 """Methods that are not named here are tested with their defaults."""
 
@@ -107,8 +113,11 @@ def networks_of(spec: MethodSpec, config: Any, seed: int = 0) -> dict[str, nn.Mo
 def tiny_batch(phase: Phase, regime: Regime) -> Batch:
     """Return a meta-batch of four contexts as this phase reads them."""
     episodes = [*toy_episodes("demonstration")]
-    for attempt in range(max(phase.needs.trials[1], int(phase.graded is not None))):
+    for attempt in range(max(phase.needs.trials[1], 2 * int(phase.graded is not None))):
         episodes += toy_episodes("trial", attempt=attempt)
+    if phase.graded:
+        rungs = itertools.count(1)
+        episodes = [with_grade(e, Grade(EXPERT, next(rungs))) if e.role == "trial" else e for e in episodes]
     config = replace(phase.train.batch, contexts=4, queries=2)
     if regime == "goal":  # every goal twice: the same tasks from another start
         episodes += [_other_start(episode) for episode in episodes]

@@ -81,6 +81,14 @@ def grade_of(episode: Episode) -> Grade:
     return Grade(str(extras[_PLAYER]), float(extras[_NOISE]))
 
 
+def rung_of(episode: Episode) -> float:
+    """Return the noise of an expert's graded episode, in units of the action; NaN for any other episode."""
+    if not is_graded(episode):
+        return float("nan")
+    grade = grade_of(episode)
+    return grade.noise if grade.player == EXPERT else float("nan")
+
+
 @dataclass(frozen=True)
 class GradeSummary:
     """How the episodes of one grade went."""

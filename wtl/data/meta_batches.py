@@ -21,6 +21,7 @@ from wtl.core.rng import seed_for, stream
 from wtl.core.task import FamilySpec, Regime
 from wtl.data.augmentation import Translation
 from wtl.data.demonstrations import ContextSource, DemonstrationSampler, with_sources
+from wtl.data.grades import rung_of
 from wtl.data.sampling import RaggedArray, TaskSampler, choose_indices
 from wtl.data.segments import SETTLE_STEPS, ContextBatch, EpisodeTable, Segments, to_segments
 
@@ -66,6 +67,8 @@ class Batch:
     """How each query's episode began, once things had come to rest (`SETTLE_STEPS`)."""
     goals_BQG: Tensor
     """Where the expert of each query's episode goes."""
+    noise_BQ: Tensor
+    """The rung of each query's episode, in units of the action; NaN where it is not of the noise ladder."""
     trial_goals_BSG: Tensor
     """The same for each trial of the context, in its order: another one where the goal goes along with the start."""
     demonstrated_goal_BG: Tensor
@@ -152,6 +155,7 @@ class MetaBatches:
             self._labels[start : start + len(e.trajectory)] = e.expert_actions
         self._goals = np.stack([e.goal for e in everything])
         self._attempt = np.array([e.attempt for e in everything])
+        self._rungs = np.array([rung_of(e) for e in everything])
         self._index(everything)
 
     def _index(self, episodes: Sequence[Episode]) -> None:
@@ -241,6 +245,7 @@ class MetaBatches:
             goal_BG=_tensor(translation.positions(self._goals[episodes[:, 0]])),
             starts_BQO=_tensor(translation.observations(table.observations[self._settled(episodes, steps)], layout)),
             goals_BQG=_tensor(translation.positions(self._goals[episodes])),
+            noise_BQ=_tensor(self._rungs[episodes]),
             trial_goals_BSG=_tensor(trial_goals),
             demonstrated_goal_BG=_tensor(demonstrated_goal),
             windows=self._windows(episodes, steps, translation) if self.needs.window_steps else None,
