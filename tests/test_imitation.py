@@ -17,7 +17,7 @@ from wtl.core.episode import Context
 from wtl.core.task import FamilySpec
 from wtl.methods.imitation import SPEC as IMITATION
 from wtl.methods.imitation.config import ExplorationConfig, ImitationConfig, RetrialConfig, TrialConfig
-from wtl.methods.imitation.network import NetworkConfig
+from wtl.methods.nn.context_network import NetworkConfig
 from wtl.methods.imitation.policy import ImitationMethod, make_network
 from wtl.play.policy import FromContext
 

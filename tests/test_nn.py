@@ -16,7 +16,7 @@ from torch import Tensor, distributions
 
 from wtl.core.task import FamilySpec, ObservationLayout
 from wtl.data.segments import ContextBatch, Segments
-from wtl.methods.imitation.network import ContextNetwork, GoalLocaliser, NetworkConfig
+from wtl.methods.nn.context_network import ContextNetwork, GoalLocaliser, NetworkConfig
 from wtl.methods.nn.acting import ActingConfig, MixturePolicy
 from wtl.methods.nn.attention import RelativeAttentionBlock, SelfAttentionBlock, sinusoids
 from wtl.methods.nn.features import ObservationFeatures

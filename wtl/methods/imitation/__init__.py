@@ -14,7 +14,7 @@ from torch import nn
 from wtl.core.task import FamilySpec, Regime
 from wtl.data.meta_batches import Needs
 from wtl.methods.imitation.config import ImitationConfig
-from wtl.methods.imitation.network import ContextNetwork
+from wtl.methods.nn.context_network import ContextNetwork
 from wtl.methods.imitation.policy import (
     RETRIAL,
     TRIAL,

@@ -1,0 +1,137 @@
+"""Success against the number of applications of the operator, for each cap: `curves.csv`, `grades.csv`, `ladder.png`.
+
+    python experiments/ladder/curves.py RUN...   # evaluated runs of the preset ladder, one a cap
+
+`claims.csv` has what is compared entry for entry.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wtl.analysis.episodes import success_rates
+from wtl.analysis.runs import load_run
+from wtl.analysis.statistics import paired_difference
+from wtl.app.config import load_config
+from wtl.data.grades import Capped, summarise
+from wtl.data.store import EpisodeStore
+
+HERE = Path(__file__).parent
+STYLES = {
+    "ladder": ("worse to better", "#0072B2", "o"),
+    "ladder_random_order": ("the same pairs in random order", "#D55E00", "s"),
+    "ladder_best_rung": ("cloning of the best that the cap leaves", "#009E73", "^"),
+}
+
+
+def cap_of(run: Path) -> float:
+    """Return the cap of a run."""
+    return float(load_config(str(run), []).settings_of("ladder").cap)
+
+
+def rates(run: Path) -> pd.DataFrame:
+    """Return one row for each method and attempt of a run."""
+    episodes = load_run(run).rows
+    parts = []
+    for method, own in episodes[episodes["control"] == ""].groupby("method", sort=False):
+        points = success_rates(own)
+        points["mean_return"] = own.groupby("attempt")["return"].mean().to_numpy()
+        parts.append(points.assign(cap=cap_of(run), method=method))
+    columns = ["cap", "method", "attempt", "n", "successes", "low", "high", "mean_return"]
+    return pd.concat(parts)[columns].round({"low": 4, "high": 4, "mean_return": 2})
+
+
+def grades(runs: list[Path]) -> pd.DataFrame:
+    """Return the success of every rung on training tasks, and the caps under which it is learned from."""
+    episodes = [e for e in EpisodeStore(runs[0] / "graded") if e.task.split == "train"]
+    kept = {cap_of(run): {line.grade for line in summarise(Capped(cap_of(run))(episodes))} for run in runs}
+    return pd.DataFrame(
+        [
+            {
+                "noise": line.grade.noise,
+                "episodes": line.episodes,
+                "success": round(line.success, 4),
+                "caps": " ".join(f"{cap:g}" for cap, own in kept.items() if line.grade in own),
+            }
+            for line in summarise(episodes)
+        ]
+    )
+
+
+def draw(axes: Axes, curves: pd.DataFrame, cap: float, rungs: pd.DataFrame) -> None:
+    """Draw the curves of one cap."""
+    for method, (label, colour, marker) in STYLES.items():
+        points = curves[(curves["cap"] == cap) & (curves["method"] == method)]
+        success = points["successes"] / points["n"]
+        errors = np.array([success - points["low"], points["high"] - success]).clip(min=0)
+        style: dict[str, Any] = {"color": colour, "marker": marker, "capsize": 3, "label": label}
+        axes.errorbar(points["attempt"], success, errors, **style)
+    axes.axhline(cap, color="black", linestyle="--", linewidth=1.2, label="cap")
+    best = max(row.success for row in rungs.itertuples() if f"{cap:g}" in str(row.caps).split())
+    axes.axhline(best, color="black", linestyle=":", linewidth=1.2, label="best rung that is learned from")
+    axes.set_title(f"cap {cap:.0%}")
+    axes.set_xlabel("applications of the operator")
+    axes.set_ylim(0, 1.02)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def main(runs: list[Path]) -> None:
+    """Write tables and figure."""
+    curves, rungs = pd.concat([rates(run) for run in runs]), grades(runs)
+    curves.to_csv(HERE / "curves.csv", index=False, lineterminator="\n")
+    pd.concat([claims(run) for run in runs]).to_csv(HERE / "claims.csv", index=False, lineterminator="\n")
+    rungs.to_csv(HERE / "grades.csv", index=False, lineterminator="\n")
+    figure = Figure(figsize=(12, 4.4), dpi=110, layout="constrained")
+    panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    for axes, run in zip(panels, runs, strict=True):
+        draw(axes, curves, cap_of(run), rungs)
+    panels[0].set_ylabel("success on new goals, 95 % Wilson interval")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    figure.savefig(HERE / "ladder.png", metadata={"Software": None})
+
+
+def claims(run: Path) -> pd.DataFrame:
+    """Return what is compared entry for entry: the last application with others and with other pairs."""
+    episodes = load_run(run).rows
+    episodes, last = episodes[episodes["control"] == ""], int(episodes["attempt"].max())
+
+    def outcome(method: str, attempt: int) -> pd.Series:
+        own = episodes[(episodes["method"] == method) & (episodes["attempt"] == attempt)]
+        return own.set_index(["task", "seed"])["success"].astype(float).sort_index()
+
+    rows = []
+    for high, low in (
+        (("ladder", last), ("ladder", 0)),
+        (("ladder", last), ("ladder", 1)),
+        (("ladder", 1), ("ladder_random_order", 1)),
+        (("ladder", last), ("ladder_random_order", last)),
+        (("ladder", last), ("ladder_best_rung", 0)),
+        (("ladder", last), ("ladder_best_rung", last)),
+    ):
+        after, before = outcome(*high), outcome(*low)
+        assert (after.index == before.index).all()
+        tasks = after.index.get_level_values("task").tolist()
+        found = paired_difference(before.tolist(), after.tolist(), ["reach"] * len(tasks), tasks)
+        rows.append(
+            {
+                "cap": cap_of(run),
+                "what": f"{high[0]} {high[1]} - {low[0]} {low[1]}",
+                "difference": round(found.difference, 4),
+                "low": round(found.low, 4),
+                "high": round(found.high, 4),
+                "p": round(found.p_value, 4),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])

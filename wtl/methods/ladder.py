@@ -1,0 +1,199 @@
+"""An improvement operator that never saw optimal behaviour: pairs worse -> better, applied again and again.
+
+The operator reads one trial with its rewards and is trained to do what was done in a trial of the same task that earned
+more. All trials are graded episodes (`wtl.stages.graded`), of the grades alone that succeed no more often than a cap
+allows. Attempt k + 1 is the operator applied to attempt k. Neither the expert's actions nor the true goal are labels,
+and no demonstration is read. Two more methods are the same with other pairs: `ladder_random_order` (which of the two
+is the better one is left to chance, the control that could falsify the claim) and `ladder_best_rung` (cloning of the
+best that the cap leaves).
+
+Trap: where a worse episode is the optimal one plus noise, the mean of what was done is optimal, so climbing above the
+cap need not be an effect of the order; `ladder_random_order` tells the two apart.
+Source: the open question of the essay behind Watch-Try-Learn; the pairs are those of Algorithm Distillation's and
+D-REX's ladders (arXiv 2210.14215, 1907.03976).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from wtl.core.bounds import Bounded, Components, Frames, Share, Width
+from wtl.core.episode import Context
+from wtl.core.task import FamilySpec, Regime
+from wtl.data.grades import Capped
+from wtl.data.meta_batches import Batch, BatchConfig, Needs
+from wtl.data.sampling import Queries
+from wtl.data.segments import make_context_batch
+from wtl.methods.learner import Learner, Losses, TrainConfig
+from wtl.methods.nn.acting import ActingConfig, MixturePolicy
+from wtl.methods.nn.context_network import ContextNetwork, EncodedContexts, NetworkConfig
+from wtl.methods.nn.mixture import Mixture
+from wtl.methods.nn.mlp import MlpNetwork
+from wtl.methods.spec import MethodSpec, Networks, Phase, Reads
+from wtl.play.policy import FromContext, Player, Policy
+
+START, OPERATOR = "start", "operator"
+"""The networks: for contexts without a trial, and with one."""
+
+
+def _training(steps: int) -> TrainConfig:
+    batch = BatchConfig(contexts=64, queries=8, trial_queries=1.0, no_demonstration=1.0, masked_outcome=0.0)
+    return TrainConfig(steps=steps, batch=batch, learning_rate=3e-3)
+
+
+@dataclass(frozen=True)
+class StartConfig(Bounded):
+    """The policy of attempt 0, which has nothing to read: plain cloning of what the cap leaves."""
+
+    width: Width = 64
+    """Units of each hidden layer."""
+    components: Components = 5
+    """M, of the mixture."""
+    acting: ActingConfig = field(default_factory=lambda: ActingConfig("held"))
+    """How it chooses among hypotheses; `held` makes attempts differ."""
+    train: TrainConfig = field(default_factory=lambda: _training(400))
+    """Its training."""
+
+
+@dataclass(frozen=True)
+class LadderConfig(Bounded):
+    """Which pairs the operator learns from, its sizes and its training."""
+
+    cap: Share = 0.6
+    """The success of the best grade that is learned from, at most; the grades of each family that succeed more often
+    are dropped."""
+    frames: Frames = 16
+    """F, of the trial."""
+    start: StartConfig = field(default_factory=StartConfig)
+    """The policy of attempt 0."""
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(encoder_layers=2, components=1, max_trials=1))
+    """The operator's sizes. One component: its mean is the mean of what was done."""
+    acting: ActingConfig = field(default_factory=ActingConfig)
+    """How the operator chooses among hypotheses."""
+    train: TrainConfig = field(default_factory=lambda: _training(1500))
+    """The operator's training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, train in (("start.train", self.start.train), ("train", self.train)):
+            shares = train.batch.trial_queries, train.batch.no_demonstration
+            if shares != (1.0, 1.0):
+                raise ValueError(
+                    f"{name}.batch.trial_queries and .no_demonstration must be 1, because demonstrations are optimal "
+                    f"and the ladder never sees them, got {shares[0]} and {shares[1]}"
+                )
+
+
+@dataclass(frozen=True)
+class CloningLearner:
+    """Trains a policy without context: likelihood of what was done."""
+
+    network: MlpNetwork
+    compiles: bool = True
+
+    def fit_features(self, observations_NO: Tensor) -> None:
+        """See `Learner.fit_features`."""
+        self.network.features.fit(observations_NO)
+
+    def loss(self, batch: Batch) -> Losses:
+        """See `Learner.loss`."""
+        action = -self.network(batch.observations_BQO).log_probability(batch.actions_BQA).mean()
+        return Losses(action, action)
+
+
+@dataclass(frozen=True)
+class OperatorLearner:
+    """Trains the operator: likelihood of what was done in the other trial of the pair."""
+
+    network: ContextNetwork
+    compiles: bool = True
+
+    def fit_features(self, observations_NO: Tensor) -> None:
+        """See `Learner.fit_features`."""
+        self.network.features.fit(observations_NO)
+
+    def loss(self, batch: Batch) -> Losses:
+        """See `Learner.loss`."""
+        assert batch.context is not None
+        encoded = self.network.encode(batch.context, batch.start_BO)
+        action = -self.network.answer(encoded, batch.observations_BQO).log_probability(batch.actions_BQA).mean()
+        return Losses(action, action)
+
+
+class LadderMethod:
+    """Contexts in, a policy that is better than the newest trial out."""
+
+    def __init__(self, config: LadderConfig, spec: FamilySpec, networks: Networks, source: str) -> None:
+        self.config, self.spec, self.networks, self.source = config, spec, networks, source
+        for network in networks.values():
+            network.eval()
+
+    def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> Policy:
+        """See `Method.adapt`. Of a context, the newest trial alone is read."""
+        read = [replace(context.newest(1), demonstrations=()) for context in contexts]
+        if not read[0].trials:
+            start = self.networks[START]
+            return MixturePolicy(self.config.start.acting, lambda _, observations_RO: start(observations_RO), seeds)
+        network = self.networks[OPERATOR]
+        assert isinstance(network, ContextNetwork)
+        encoded = EncodedContexts(network, make_context_batch(read, self.config.frames, self.spec.reward_scale))
+
+        def answer(rows_R: Tensor, observations_RO: Tensor) -> Mixture:
+            mixture = network.answer(encoded.select(rows_R, observations_RO), observations_RO[:, None])
+            return Mixture(mixture.logits_M[:, 0], mixture.means_MA[:, 0], mixture.log_deviations_MA[:, 0])
+
+        return MixturePolicy(self.config.acting, answer, seeds)
+
+
+def _network(config: LadderConfig, spec: FamilySpec, part: str) -> nn.Module:
+    if part == START:
+        return MlpNetwork(spec, config.start.width, config.start.components)
+    return ContextNetwork(config.network, spec)
+
+
+def _learner(config: LadderConfig, spec: FamilySpec, part: str, network: nn.Module) -> Learner:
+    if isinstance(network, MlpNetwork):
+        return CloningLearner(network)
+    assert isinstance(network, ContextNetwork)
+    return OperatorLearner(network)
+
+
+def _player(config: LadderConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
+    return FromContext(LadderMethod(config, spec, networks, source))
+
+
+def _spec(name: str, queries: Queries, summary: str) -> MethodSpec:
+    best = queries == "best"
+
+    def phases(config: LadderConfig, regime: Regime) -> tuple[Phase, ...]:
+        settings = {k: v for k, v in asdict(config).items() if k != "acting"}
+        del settings["start"]["acting"]
+        chosen = Capped(config.cap, best)
+        first = {"cap": config.cap, "best": best, "start": settings["start"]}
+        needs = Needs(trials=(1, 1), frames=config.frames, queries=queries)
+        return (
+            Phase(START, START, config.start.train, Needs(context=False), first, graded=chosen),
+            Phase(OPERATOR, OPERATOR, config.train, needs, settings | {"queries": queries}, graded=Capped(config.cap)),
+        )
+
+    return MethodSpec(
+        name=name,
+        summary=summary,
+        config=LadderConfig,
+        player=_player,
+        reads=Reads(demonstrations="ignored", trials=True),
+        network=_network,
+        learner=_learner,
+        phases=phases,
+    )
+
+
+SPECS = (
+    _spec("ladder", "better", "An improvement operator from pairs worse -> better of capped graded episodes."),
+    _spec("ladder_random_order", "other", "The ladder's control: the same pairs, either one as the better one."),
+    _spec("ladder_best_rung", "best", "Cloning of the best that the ladder's cap leaves: its best grade, then trials."),
+)
