@@ -31,16 +31,14 @@ SPEC = FamilySpec("alpha", PLANE, 2, 10, 2, True, 1.0)
 LADDER, RANDOM_ORDER, BEST_RUNG = SPECS
 
 
-def hand_made(
-    family: str, number: int, earned: float, grade: Grade = Grade("expert"), success: bool = False
-) -> Episode:
+def hand_made(family: str, number: int, earned: float, noise: float = 0.0, success: bool = False) -> Episode:
     """An episode of task `number` that earns so much; every observation holds it, and it tells episodes apart."""
     observations = np.full((4, PLANE.size), earned + 100 * number + (1000 if family == "beta" else 0))
     successes = np.array([False, success, False])
     trajectory = Trajectory(observations, np.full((3, 2), earned / 100), np.array([0.0, earned, 0.0]), successes)
     task = make_task(f"{family}/{number}", family)
     episode = Episode(trajectory, task, "trial", 0, 0, "me", np.zeros(2), np.full((3, 2), np.nan))
-    return with_grade(episode, grade)
+    return with_grade(episode, Grade("expert", noise))
 
 
 def pairs(queries: Queries, tasks: int = 2, earned: tuple[float, ...] = (3, 1, 2), k: int = 1) -> list[tuple[Any, ...]]:
@@ -92,9 +90,7 @@ def test_every_pair_is_drawn_equally_often() -> None:
 def ladder_of(family: str, wins: dict[float, int]) -> list[Episode]:
     """Five episodes of each rung, of which so many succeed."""
     return [
-        hand_made(family, number, 10 - noise, Grade("expert", noise), number < won)
-        for noise, won in wins.items()
-        for number in range(5)
+        hand_made(family, number, 10 - noise, noise, number < won) for noise, won in wins.items() for number in range(5)
     ]
 
 

@@ -22,8 +22,8 @@ from wtl.methods.imitation.config import (
     TrialConfig,
     UninformedConfig,
 )
-from wtl.methods.nn.context_network import NetworkConfig
 from wtl.methods.mil import MilConfig
+from wtl.methods.nn.context_network import NetworkConfig
 from wtl.methods.spec import MethodSpec, Phase
 from wtl.methods.transfer.config import LearnedConfig, TransferConfig
 from wtl.methods.transfer.copier import CopierConfig

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-import torch
 from torch import Tensor, nn
 
 from wtl.core.bounds import Bounded, Components, Frames, Share, Width
