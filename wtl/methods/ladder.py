@@ -40,7 +40,7 @@ START, OPERATOR = "start", "operator"
 
 
 def _training(steps: int) -> TrainConfig:
-    batch = BatchConfig(contexts=64, queries=8, trial_queries=1.0, no_demonstration=1.0, masked_outcome=0.0)
+    batch = BatchConfig(contexts=32, queries=8, trial_queries=1.0, no_demonstration=1.0, masked_outcome=0.0)
     return TrainConfig(steps=steps, batch=batch, learning_rate=3e-3)
 
 
@@ -65,7 +65,7 @@ class LadderConfig(Bounded):
     cap: Share = 0.6
     """The success of the best grade that is learned from, at most; the grades of each family that succeed more often
     are dropped."""
-    frames: Frames = 16
+    frames: Frames = 8
     """F, of the trial."""
     start: StartConfig = field(default_factory=StartConfig)
     """The policy of attempt 0."""
@@ -73,7 +73,7 @@ class LadderConfig(Bounded):
     """The operator's sizes. One component: its mean is the mean of what was done."""
     acting: ActingConfig = field(default_factory=ActingConfig)
     """How the operator chooses among hypotheses."""
-    train: TrainConfig = field(default_factory=lambda: _training(1500))
+    train: TrainConfig = field(default_factory=lambda: _training(700))
     """The operator's training."""
 
     def __post_init__(self) -> None:
