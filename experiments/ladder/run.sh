@@ -11,12 +11,12 @@ for cap in 0.4 0.6 0.8; do
         mkdir -p "$directory"
         cp -r "$root/episodes/demonstrations" "$root/episodes/graded" "$directory/"
     fi
-    settings=""
+    caps=""
     for method in ladder ladder_random_order ladder_best_rung; do
-        settings="$settings methods.$method.cap=$cap"
+        caps="$caps methods.$method.cap=$cap"
     done
     # shellcheck disable=SC2086
-    $wtl run ladder "directory=$directory" "seed=${SEED:-0}" $settings
+    $wtl run ladder "directory=$directory" "seed=${SEED:-0}" $caps
     runs="$runs $directory"
 done
 # shellcheck disable=SC2086

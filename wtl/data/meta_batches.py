@@ -70,6 +70,8 @@ class Batch:
     """The same for each trial of the context, in its order: another one where the goal goes along with the start."""
     demonstrated_goal_BG: Tensor
     """The same for the first demonstration's task; zeros without one."""
+    peak_BD: Tensor
+    """Where the hand was when the first query's episode earned most: a label that takes no expert."""
     windows: Windows | None = None
     seed: int = 0
     """The seed of what a loss draws itself: a function of step and micro-batch, as everything here."""
@@ -152,6 +154,11 @@ class MetaBatches:
         self._labels = self._table.actions.copy()
         for start, e in zip(self._table.first, everything, strict=True):
             self._labels[start : start + len(e.trajectory)] = e.expert_actions
+        hand = slice(spec.layout.points[0], spec.layout.points[0] + spec.layout.dimensions)
+        earned_most = [int(e.trajectory.rewards.argmax()) + 1 for e in everything]
+        self._peaks = np.stack(
+            [e.trajectory.observations[i, hand] for e, i in zip(everything, earned_most, strict=True)]
+        )
         self._goals = np.stack([e.goal for e in everything])
         self._attempt = np.array([e.attempt for e in everything])
         self._index(everything)
@@ -251,6 +258,7 @@ class MetaBatches:
             goals_BQG=_tensor(translation.positions(self._goals[episodes])),
             trial_goals_BSG=_tensor(trial_goals),
             demonstrated_goal_BG=_tensor(demonstrated_goal),
+            peak_BD=_tensor(translation.positions(self._peaks[episodes[:, 0]])),
             windows=self._windows(episodes, steps, translation) if self.needs.window_steps else None,
             seed=seed,
         )

@@ -14,11 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-Queries = Literal["any", "better", "best", "other"]
+Queries = Literal["any", "better", "other"]
 """Whose states a meta-batch asks about: those of all episodes of the task; or those of one trial that the context does
-not hold. That one earned more than every trial of the context (better), more than every trial of the task (best), or
-is any one (other). `better` and `other` draw the very same trials and differ in nothing but which of them is asked
-about."""
+not hold, which earned more than every trial of the context (better), or is any one (other). `better` and `other` draw
+the very same trials and differ in nothing but which of them is asked about."""
 
 
 class RaggedArray:
@@ -67,8 +66,6 @@ def choose_asked(
             one counts as better.
         queries: not `any`.
     """
-    if queries == "best":
-        return choose_indices(generator, counts_B - 1, k), counts_B - 1
     drawn = choose_indices(generator, counts_B, k + 1)
     if queries == "better":
         drawn = np.sort(drawn, axis=1)

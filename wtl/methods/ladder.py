@@ -3,9 +3,8 @@
 The operator reads one trial with its rewards and is trained to do what was done in a trial of the same task that earned
 more. All trials are graded episodes (`wtl.stages.graded`), of the grades alone that succeed no more often than a cap
 allows. Attempt k + 1 is the operator applied to attempt k. Neither the expert's actions nor the true goal are labels,
-and no demonstration is read. Two more methods are the same with other pairs: `ladder_random_order` (which of the two
-is the better one is left to chance, the control that could falsify the claim) and `ladder_best_rung` (cloning of the
-best that the cap leaves).
+and no demonstration is read. `ladder_random_order` is the control that could falsify the claim: the same pairs, and
+chance decides which of the two counts as the better one. `ladder_best_rung` clones the best grade that the cap leaves.
 
 Trap: where a worse episode is the optimal one plus noise, the mean of what was done is optimal, so climbing above the
 cap need not be an effect of the order; `ladder_random_order` tells the two apart.
@@ -20,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from torch import Tensor, nn
 
-from wtl.core.bounds import Bounded, Components, Frames, Share, Width
+from wtl.core.bounds import Bounded, Components, Frames, Noise, NotNegative, Share, Width
 from wtl.core.episode import Context
 from wtl.core.task import FamilySpec, Regime
 from wtl.data.grades import Capped
@@ -33,6 +32,7 @@ from wtl.methods.nn.context_network import ContextNetwork, EncodedContexts, Netw
 from wtl.methods.nn.mixture import Mixture
 from wtl.methods.nn.mlp import MlpNetwork
 from wtl.methods.spec import MethodSpec, Networks, Phase, Reads
+from wtl.play.noise import NoisyPolicy, OrnsteinUhlenbeckNoise
 from wtl.play.policy import FromContext, Player, Policy
 
 START, OPERATOR = "start", "operator"
@@ -54,7 +54,10 @@ class StartConfig(Bounded):
     """M, of the mixture."""
     acting: ActingConfig = field(default_factory=lambda: ActingConfig("held"))
     """How it chooses among hypotheses; `held` makes attempts differ."""
-    train: TrainConfig = field(default_factory=lambda: _training(400))
+    noise: Noise = 1.0
+    """Standard deviation of the noise in what it executes: the mean of noisy behaviour stands still, and a trial that
+    went nowhere tells nothing."""
+    train: TrainConfig = field(default_factory=lambda: _training(150))
     """Its training."""
 
 
@@ -69,11 +72,16 @@ class LadderConfig(Bounded):
     """F, of the trial."""
     start: StartConfig = field(default_factory=StartConfig)
     """The policy of attempt 0."""
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(encoder_layers=2, components=1, max_trials=1))
+    network: NetworkConfig = field(
+        default_factory=lambda: NetworkConfig(width=32, heads=2, encoder_layers=1, components=1, max_trials=1)
+    )
     """The operator's sizes. One component: its mean is the mean of what was done."""
+    peak_loss_weight: NotNegative = 1.0
+    """Weight of the auxiliary loss on where the other trial of the pair earned most, in place of the hidden goal, which
+    nobody tells."""
     acting: ActingConfig = field(default_factory=ActingConfig)
     """How the operator chooses among hypotheses."""
-    train: TrainConfig = field(default_factory=lambda: _training(700))
+    train: TrainConfig = field(default_factory=lambda: _training(500))
     """The operator's training."""
 
     def __post_init__(self) -> None:
@@ -106,9 +114,10 @@ class CloningLearner:
 
 @dataclass(frozen=True)
 class OperatorLearner:
-    """Trains the operator: likelihood of what was done in the other trial of the pair."""
+    """Trains the operator: likelihood of what was done in the other trial of the pair, and where that earned most."""
 
     network: ContextNetwork
+    peak_loss_weight: float
     compiles: bool = True
 
     def fit_features(self, observations_NO: Tensor) -> None:
@@ -120,7 +129,8 @@ class OperatorLearner:
         assert batch.context is not None
         encoded = self.network.encode(batch.context, batch.start_BO)
         action = -self.network.answer(encoded, batch.observations_BQO).log_probability(batch.actions_BQA).mean()
-        return Losses(action, action)
+        peak = self.network.goal_error(encoded.goal_BG, batch.peak_BD)
+        return Losses(action + self.peak_loss_weight * peak, action, peak)
 
 
 class LadderMethod:
@@ -134,15 +144,17 @@ class LadderMethod:
     def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> Policy:
         """See `Method.adapt`. Of a context, the newest trial alone is read."""
         read = [replace(context.newest(1), demonstrations=()) for context in contexts]
-        if not read[0].trials:
-            start = self.networks[START]
-            return MixturePolicy(self.config.start.acting, lambda _, observations_RO: start(observations_RO), seeds)
-        network = self.networks[OPERATOR]
-        assert isinstance(network, ContextNetwork)
-        encoded = EncodedContexts(network, make_context_batch(read, self.config.frames, self.spec.reward_scale))
+        if not read[0].trials or OPERATOR not in self.networks:
+            network, config = self.networks[START], self.config.start
+            start = MixturePolicy(config.acting, lambda _, observations_RO: network(observations_RO), seeds)
+            noise = OrnsteinUhlenbeckNoise([config.noise] * len(read), seeds, self.spec)
+            return NoisyPolicy(start, noise) if config.noise else start
+        operator = self.networks[OPERATOR]
+        assert isinstance(operator, ContextNetwork)
+        encoded = EncodedContexts(operator, make_context_batch(read, self.config.frames, self.spec.reward_scale))
 
         def answer(rows_R: Tensor, observations_RO: Tensor) -> Mixture:
-            mixture = network.answer(encoded.select(rows_R, observations_RO), observations_RO[:, None])
+            mixture = operator.answer(encoded.select(rows_R, observations_RO), observations_RO[:, None])
             return Mixture(mixture.logits_M[:, 0], mixture.means_MA[:, 0], mixture.log_deviations_MA[:, 0])
 
         return MixturePolicy(self.config.acting, answer, seeds)
@@ -158,33 +170,38 @@ def _learner(config: LadderConfig, spec: FamilySpec, part: str, network: nn.Modu
     if isinstance(network, MlpNetwork):
         return CloningLearner(network)
     assert isinstance(network, ContextNetwork)
-    return OperatorLearner(network)
+    return OperatorLearner(network, config.peak_loss_weight)
 
 
 def _player(config: LadderConfig, spec: FamilySpec, networks: Networks, source: str) -> Player:
     return FromContext(LadderMethod(config, spec, networks, source))
 
 
-def _spec(name: str, queries: Queries, summary: str) -> MethodSpec:
-    best = queries == "best"
+def _start(config: LadderConfig, best: bool) -> Phase:
+    settings = {"cap": config.cap, "best": best, "start": asdict(config.start)}
+    del settings["start"]["acting"], settings["start"]["noise"]  # of playing alone
+    return Phase(START, START, config.start.train, Needs(context=False), settings, graded=Capped(config.cap, best))
+
+
+def _operator(config: LadderConfig, queries: Queries) -> Phase:
+    settings = {name: value for name, value in asdict(config).items() if name not in ("start", "acting")}
+    needs = Needs(trials=(1, 1), frames=config.frames, queries=queries)
+    return Phase(OPERATOR, OPERATOR, config.train, needs, settings | {"queries": queries}, graded=Capped(config.cap))
+
+
+def _spec(name: str, summary: str, queries: Queries | None) -> MethodSpec:
+    """Return the method that learns from such pairs; None: from none, so that it plays attempt 0 alone."""
 
     def phases(config: LadderConfig, regime: Regime) -> tuple[Phase, ...]:
-        settings = {k: v for k, v in asdict(config).items() if k != "acting"}
-        del settings["start"]["acting"]
-        chosen = Capped(config.cap, best)
-        first = {"cap": config.cap, "best": best, "start": settings["start"]}
-        needs = Needs(trials=(1, 1), frames=config.frames, queries=queries)
-        return (
-            Phase(START, START, config.start.train, Needs(context=False), first, graded=chosen),
-            Phase(OPERATOR, OPERATOR, config.train, needs, settings | {"queries": queries}, graded=Capped(config.cap)),
-        )
+        start = _start(config, best=queries is None)
+        return (start, _operator(config, queries)) if queries else (start,)
 
     return MethodSpec(
         name=name,
         summary=summary,
         config=LadderConfig,
         player=_player,
-        reads=Reads(demonstrations="ignored", trials=True),
+        reads=Reads(demonstrations="ignored", trials=queries is not None),
         network=_network,
         learner=_learner,
         phases=phases,
@@ -192,7 +209,7 @@ def _spec(name: str, queries: Queries, summary: str) -> MethodSpec:
 
 
 SPECS = (
-    _spec("ladder", "better", "An improvement operator from pairs worse -> better of capped graded episodes."),
-    _spec("ladder_random_order", "other", "The ladder's control: the same pairs, either one as the better one."),
-    _spec("ladder_best_rung", "best", "Cloning of the best that the ladder's cap leaves: its best grade, then trials."),
+    _spec("ladder", "An improvement operator from pairs worse -> better of capped graded episodes.", "better"),
+    _spec("ladder_random_order", "The ladder's control: the same pairs, either one as the better one.", "other"),
+    _spec("ladder_best_rung", "Cloning of the best grade that the ladder's cap leaves, without a trial.", None),
 )
