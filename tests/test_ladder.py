@@ -182,7 +182,7 @@ def test_from_nothing_to_a_curve(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_operator_climbs_by_reading_the_trial(tmp_path: Path) -> None:
-    """The preset with fewer attempts: better than attempt 0, than attempt 0 again, and than with another task's trial."""
+    """The preset with fewer attempts: better than attempt 0, once and again, and than after another trial."""
     controls = ("evaluation.controls=[blind_retry, shuffled_trial]", "evaluation.methods=[]", "evaluation.attempts=2")
     overrides = [f"directory={tmp_path}", "executor=serial", "evaluation.keep_episodes=false", *controls]
     Pipeline(load_config("ladder", overrides)).run()

@@ -51,20 +51,22 @@ def rates(run: Path) -> pd.DataFrame:
 
 
 def grades(runs: list[Path]) -> pd.DataFrame:
-    """Return the success of every rung on training tasks, and the caps under which it is learned from."""
+    """Return the success of every rung on each family's training tasks, and the caps under which it is learned from."""
     episodes = [e for e in EpisodeStore(runs[0] / "graded") if e.task.split == "train"]
-    kept = {cap_of(run): {line.grade for line in summarise(Capped(cap_of(run))(episodes))} for run in runs}
-    return pd.DataFrame(
-        [
-            {
-                "noise": line.grade.noise,
-                "episodes": line.episodes,
-                "success": round(line.success, 4),
-                "caps": " ".join(f"{cap:g}" for cap, own in kept.items() if line.grade in own),
-            }
-            for line in summarise(episodes)
-        ]
-    )
+    rows = []
+    for family in dict.fromkeys(e.task.family for e in episodes):
+        own = [e for e in episodes if e.task.family == family]
+        kept = {cap_of(run): {line.grade for line in summarise(Capped(cap_of(run))(own))} for run in runs}
+        for line in summarise(own):
+            caps = " ".join(f"{cap:g}" for cap, grades in kept.items() if line.grade in grades)
+            rows.append((family, line.grade.noise, line.episodes, round(line.success, 4), caps))
+    return pd.DataFrame(rows, columns=["family", "noise", "episodes", "success", "caps"])
+
+
+def best_rung(rungs: pd.DataFrame, cap: float) -> float:
+    """Return the success of the best rung that a cap leaves, the mean of the families."""
+    kept = rungs[[f"{cap:g}" in caps.split() for caps in rungs["caps"]]]
+    return float(kept.groupby("family")["success"].max().mean())
 
 
 def reasons(run: Path) -> pd.DataFrame:
@@ -95,8 +97,9 @@ def draw(axes: Axes, curves: pd.DataFrame, cap: float, rungs: pd.DataFrame) -> N
         style: dict[str, Any] = {"color": colour, "marker": marker, "capsize": 3, "label": label}
         axes.errorbar(points["attempt"], success, errors, **style)
     axes.axhline(cap, color="black", linestyle="--", linewidth=1.2, label="cap")
-    best = max(row.success for row in rungs.itertuples() if f"{cap:g}" in str(row.caps).split())
-    axes.axhline(best, color="black", linestyle=":", linewidth=1.2, label="best rung that is learned from")
+    axes.axhline(
+        best_rung(rungs, cap), color="black", linestyle=":", linewidth=1.2, label="best rung that is learned from"
+    )
     axes.set_title(f"cap {cap:.0%}")
     axes.set_xlabel("applications of the operator")
     axes.set_ylim(0, 1.02)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes everything in this folder but README.md; a quarter of an hour of one core. SEED=1 makes another training seed.
+# Makes everything in this folder but README.md; three CPU minutes, and what the reports of three runs take. SEED=1 makes another training seed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 wtl="${WTL:-.venv/bin/wtl}" python="${PYTHON:-.venv/bin/python}" root="${RUNS:-runs/ladder}"

@@ -6,8 +6,8 @@ allows. Attempt k + 1 is the operator applied to attempt k. Neither the expert's
 and no demonstration is read. `ladder_random_order` is the control that could falsify the claim: the same pairs, and
 chance decides which of the two counts as the better one. `ladder_best_rung` clones the best grade that the cap leaves.
 
-Trap: where a worse episode is the optimal one plus noise, the mean of what was done is optimal, so climbing above the
-cap need not be an effect of the order; `ladder_random_order` tells the two apart.
+Trap: where a worse episode is the optimal one plus noise, the mean of what was done points the right way whatever the
+order, so a climb need not be an effect of the order; and it is slow, because noisy actions are clipped.
 Source: the open question of the essay behind Watch-Try-Learn; the pairs are those of Algorithm Distillation's and
 D-REX's ladders (arXiv 2210.14215, 1907.03976).
 """
