@@ -142,7 +142,7 @@ class LadderMethod:
             network.eval()
 
     def adapt(self, contexts: Sequence[Context], seeds: Sequence[int]) -> Policy:
-        """See `Method.adapt`. Of a context, the newest trial alone is read."""
+        """See `Method.adapt`. The newest trial of a context is all that is read."""
         read = [replace(context.newest(1), demonstrations=()) for context in contexts]
         if not read[0].trials or OPERATOR not in self.networks:
             network, config = self.networks[START], self.config.start
