@@ -17,8 +17,8 @@ from wtl.core.episode import Context
 from wtl.core.task import FamilySpec
 from wtl.methods.imitation import SPEC as IMITATION
 from wtl.methods.imitation.config import ExplorationConfig, ImitationConfig, RetrialConfig, TrialConfig
-from wtl.methods.imitation.network import NetworkConfig
 from wtl.methods.imitation.policy import ImitationMethod, make_network
+from wtl.methods.nn.context_network import NetworkConfig
 from wtl.play.policy import FromContext
 
 SPEC = FamilySpec("alpha", PLANE, 2, 10, 2, True, 1.0)

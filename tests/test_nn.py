@@ -16,9 +16,9 @@ from torch import Tensor, distributions
 
 from wtl.core.task import FamilySpec, ObservationLayout
 from wtl.data.segments import ContextBatch, Segments
-from wtl.methods.imitation.network import ContextNetwork, GoalLocaliser, NetworkConfig
 from wtl.methods.nn.acting import ActingConfig, MixturePolicy
 from wtl.methods.nn.attention import RelativeAttentionBlock, SelfAttentionBlock, sinusoids
+from wtl.methods.nn.context_network import ContextNetwork, GoalLocaliser, NetworkConfig
 from wtl.methods.nn.features import ObservationFeatures
 from wtl.methods.nn.mixture import Mixture, MixtureHead
 from wtl.methods.nn.mlp import MlpNetwork

@@ -18,9 +18,9 @@ from wtl.core.episode import Context
 from wtl.core.task import FamilySpec
 from wtl.data.meta_batches import Batch, Windows
 from wtl.data.segments import ContextBatch, Segments
-from wtl.methods.imitation.network import ContextNetwork, NetworkConfig
 from wtl.methods.imitation.policy import ContextLearner
 from wtl.methods.learner import TrainConfig
+from wtl.methods.nn.context_network import ContextNetwork, NetworkConfig
 from wtl.methods.nn.mlp import MlpLearner, MlpNetwork
 from wtl.stages.training import Training, choose_device
 

@@ -15,7 +15,7 @@ from wtl.core.episode import Context, Episode, Role
 from wtl.core.task import Regime
 from wtl.data.grades import EXPERT, Grade, with_grade
 from wtl.data.meta_batches import Batch, MetaBatches
-from wtl.methods import drex, returns
+from wtl.methods import drex, ladder, returns
 from wtl.methods.cloning import CloningConfig
 from wtl.methods.hindsight import HindsightConfig
 from wtl.methods.imitation.config import (
@@ -25,8 +25,8 @@ from wtl.methods.imitation.config import (
     TrialConfig,
     UninformedConfig,
 )
-from wtl.methods.imitation.network import NetworkConfig
 from wtl.methods.mil import MilConfig
+from wtl.methods.nn.context_network import NetworkConfig
 from wtl.methods.spec import MethodSpec, Phase
 from wtl.methods.transfer.config import LearnedConfig, TransferConfig
 from wtl.methods.transfer.copier import CopierConfig
@@ -49,6 +49,12 @@ SMALL: Mapping[str, Any] = {
         ScorerConfig(width=16, negatives=8, proposals=40), hypotheses=4, frames=4,
         copier=CopierConfig(frames=6, width=12, heads=2, copied=4, hidden=16, ahead_frames=(1, 2)), control_rounds=1,
     ),
+    **{
+        spec.name: ladder.LadderConfig(
+            frames=4, start=ladder.StartConfig(16, 3), network=replace(_NETWORK, components=1, max_trials=1)
+        )
+        for spec in ladder.SPECS
+    },
     "cloning": CloningConfig(16, 3),
     "mil": MilConfig(16, 3, inner_lr=0.05, frames=4),
     **{
@@ -113,7 +119,8 @@ def networks_of(spec: MethodSpec, config: Any, seed: int = 0) -> dict[str, nn.Mo
 def tiny_batch(phase: Phase, regime: Regime) -> Batch:
     """Return a meta-batch of four contexts as this phase reads them."""
     episodes = [*toy_episodes("demonstration")]
-    for attempt in range(max(phase.needs.trials[1], 2 * int(phase.graded is not None))):
+    asked_about = int(phase.needs.queries != "any")
+    for attempt in range(max(phase.needs.trials[1] + asked_about, 2 * int(phase.graded is not None))):
         episodes += toy_episodes("trial", attempt=attempt)
     if phase.graded:
         rungs = itertools.count(1)

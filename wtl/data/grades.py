@@ -73,6 +73,35 @@ class Best:
         return [episodes[i] for i in sorted(kept)]
 
 
+@dataclass(frozen=True)
+class Capped:
+    """The `Selection` of a family's grades that succeed no more often than a cap allows, whole.
+
+    A grade is kept or dropped as one, with its lucky episodes: what is capped is how good the best player was.
+    """
+
+    success: float
+    """The largest share of a grade's episodes that may have succeeded."""
+    best: bool = False
+    """Whether the best of those grades alone is kept: that which succeeds most often."""
+
+    def __call__(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
+        """Return them, in the order in which they came. Raises ValueError for a family whose grades are all better."""
+        kept: set[tuple[str, Grade, int]] = set()
+        for family in dict.fromkeys(e.task.family for e in episodes):
+            lines = summarise(e for e in episodes if e.task.family == family)
+            under = [line for line in lines if line.success <= self.success]
+            if not under:
+                raise ValueError(
+                    f"all grades of {family} succeed in more than {self.success:.0%} of their episodes; add worse ones "
+                    "(`graded.noise`), or raise the cap"
+                )
+            if self.best:
+                under = [max(under, key=lambda line: (line.success, line.mean_return))]
+            kept |= {(family, line.grade, line.attempt) for line in under}
+        return [e for e in episodes if (e.task.family, grade_of(e), e.attempt) in kept]
+
+
 def grade_of(episode: Episode) -> Grade:
     """Return how an episode was made. Raises ValueError for one that is not graded."""
     extras = episode.trajectory.extras

@@ -22,7 +22,7 @@ from wtl.core.task import FamilySpec, Regime
 from wtl.data.augmentation import Translation
 from wtl.data.demonstrations import ContextSource, DemonstrationSampler, with_sources
 from wtl.data.grades import rung_of
-from wtl.data.sampling import RaggedArray, TaskSampler, choose_indices
+from wtl.data.sampling import Queries, RaggedArray, TaskSampler, choose_asked, choose_indices
 from wtl.data.segments import SETTLE_STEPS, ContextBatch, EpisodeTable, Segments, to_segments
 
 
@@ -73,6 +73,8 @@ class Batch:
     """The same for each trial of the context, in its order: another one where the goal goes along with the start."""
     demonstrated_goal_BG: Tensor
     """The same for the first demonstration's task; zeros without one."""
+    peak_BD: Tensor
+    """Where the hand was when the first query's episode earned most: a label that takes no expert."""
     windows: Windows | None = None
     seed: int = 0
     """The seed of what a loss draws itself: a function of step and micro-batch, as everything here."""
@@ -119,6 +121,8 @@ class Needs:
     """W, steps that end at each query; 0 where none are read."""
     sources: tuple[ContextSource, ...] = ()
     """What else is known of a task."""
+    queries: Queries = "any"
+    """Whose states are asked about."""
 
 
 class MetaBatches:
@@ -153,6 +157,11 @@ class MetaBatches:
         self._labels = self._table.actions.copy()
         for start, e in zip(self._table.first, everything, strict=True):
             self._labels[start : start + len(e.trajectory)] = e.expert_actions
+        hand = slice(spec.layout.points[0], spec.layout.points[0] + spec.layout.dimensions)
+        earned_most = [int(e.trajectory.rewards.argmax()) + 1 for e in everything]
+        self._peaks = np.stack(
+            [e.trajectory.observations[i, hand] for e, i in zip(everything, earned_most, strict=True)]
+        )
         self._goals = np.stack([e.goal for e in everything])
         self._attempt = np.array([e.attempt for e in everything])
         self._rungs = np.array([rung_of(e) for e in everything])
@@ -168,20 +177,26 @@ class MetaBatches:
         # The episodes of each task: its demonstrations, then its trials.
         self._own = RaggedArray([demonstrations + trials for demonstrations, trials in own.values()])
         self._own_demonstrations = np.array([len(demonstrations) for demonstrations, _ in own.values()])
+        earned = [e.trajectory.total_reward() for e in episodes]
+        # The trials of each task, those that earned least first.
+        self._ranked = RaggedArray([sorted(trials, key=earned.__getitem__) for _, trials in own.values()])
         sampler = DemonstrationSampler([e.task for e in episodes if e.role == "demonstration"], self.regime)
         self._candidates = RaggedArray([sampler.candidates(task) for task in tasks])
         self._known = [with_sources(task, Context(), self.needs.sources) for task in tasks]
         trials = [len(trials) for _, trials in own.values()]
         low, high = self.needs.trials
-        least = int(self.config.trial_queries == 1.0)
+        least, beside = int(self.config.trial_queries == 1.0), int(self.needs.queries != "any")
         self._task_samplers = {
-            k: self._task_sampler(k, [(i, task.family) for i, task in enumerate(tasks) if trials[i] >= max(k, least)])
+            k: self._task_sampler(
+                k, [(i, task.family) for i, task in enumerate(tasks) if trials[i] >= max(k + beside, least)]
+            )
             for k in range(low, high + 1)
         }
 
     def _task_sampler(self, k: int, tasks: Sequence[tuple[int, str]]) -> TaskSampler:
         if not tasks:
-            raise ValueError(f"no task has {k} trials; collect more trials or lower the trials in the context")
+            beside = "" if self.needs.queries == "any" else " and another one to ask about"
+            raise ValueError(f"no task has {k} trials{beside}; collect more trials or lower the trials in the context")
         return TaskSampler(tasks, self.config.contexts, self._weights)
 
     def some_observations(self) -> Tensor:
@@ -203,7 +218,7 @@ class MetaBatches:
             generator = stream(self.seed, "batch", *own)
         tasks = self._task_samplers[k].sample(seed_for(self.seed, "tasks", *own))
         shown = self._pick_demonstrations(generator, tasks) if shows else None
-        trials = self._pick_trials(generator, tasks, k) if k else None
+        trials, asked = self._pick_trials(generator, tasks, k)
         translation = self._translation(stream(self.seed, "world", *own), len(tasks))
         context, demonstrated_goal = None, np.zeros_like(translation.shift_BD)
         if shown is not None or trials is not None:
@@ -217,7 +232,7 @@ class MetaBatches:
             context,
             (demonstrated_goal, trial_goals),
             tasks,
-            self._pick_queries(generator, tasks),
+            self._pick_steps(generator, self._pick_queries(generator, tasks) if asked is None else asked),
             translation,
             seed_for(self.seed, "loss", *own),
         )
@@ -248,6 +263,7 @@ class MetaBatches:
             noise_BQ=_tensor(self._rungs[episodes]),
             trial_goals_BSG=_tensor(trial_goals),
             demonstrated_goal_BG=_tensor(demonstrated_goal),
+            peak_BD=_tensor(translation.positions(self._peaks[episodes[:, 0]])),
             windows=self._windows(episodes, steps, translation) if self.needs.window_steps else None,
             seed=seed,
         )
@@ -285,20 +301,33 @@ class MetaBatches:
         indices = choose_indices(generator, self._candidates.counts[tasks], 1)
         return self._candidates.at(tasks, indices)
 
-    def _pick_trials(self, generator: np.random.Generator, tasks: np.ndarray, k: int) -> np.ndarray:
-        before = self._own_demonstrations[tasks]
-        indices = choose_indices(generator, self._own.counts[tasks] - before, k)
-        picked = self._own.at(tasks, indices + before[:, None])
+    def _pick_trials(
+        self, generator: np.random.Generator, tasks: np.ndarray, k: int
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return (B, k) trials of each context, and (B, Q) the one that is asked about; None: none, and any."""
+        if self.needs.queries == "any":
+            if not k:
+                return None, None
+            before = self._own_demonstrations[tasks]
+            indices = choose_indices(generator, self._own.counts[tasks] - before, k)
+            return self._in_turn(self._own.at(tasks, indices + before[:, None])), None
+        ranks, asked = choose_asked(generator, self._ranked.counts[tasks], k, self.needs.queries)
+        trials = self._in_turn(self._ranked.at(tasks, ranks)) if k else None
+        return trials, self._ranked.at(tasks, asked[:, None]).repeat(self.config.queries, axis=1)
+
+    def _in_turn(self, picked: np.ndarray) -> np.ndarray:
         order = np.argsort(self._attempt[picked], axis=1, kind="stable")
         return np.take_along_axis(picked, order, axis=1)
 
-    def _pick_queries(self, generator: np.random.Generator, tasks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _pick_queries(self, generator: np.random.Generator, tasks: np.ndarray) -> np.ndarray:
         wanted = generator.random((len(tasks), self.config.queries)) < self.config.trial_queries
         demonstrations = self._own_demonstrations[tasks][:, None]
         trials = self._own.counts[tasks][:, None] - demonstrations
         from_trials = (trials > 0) & (wanted | (demonstrations == 0))
         indices = generator.integers(np.where(from_trials, trials, demonstrations))
-        episodes = self._own.at(tasks, indices + from_trials * demonstrations)
+        return self._own.at(tasks, indices + from_trials * demonstrations)
+
+    def _pick_steps(self, generator: np.random.Generator, episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # The last observation of an episode has no action.
         steps = (generator.random(episodes.shape) * (self._table.lengths[episodes] - 1)).astype(int)
         return episodes, steps + self._table.first[episodes]

@@ -10,8 +10,14 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
+
+Queries = Literal["any", "better", "other"]
+"""Whose states a meta-batch asks about: those of all episodes of the task; or those of one trial that the context does
+not hold, which earned more than every trial of the context (better), or is any one (other). `better` and `other` draw
+the very same trials and differ in nothing but which of them is asked about."""
 
 
 class RaggedArray:
@@ -48,6 +54,22 @@ def choose_indices(generator: np.random.Generator, counts_B: np.ndarray, n: int)
     for column, swap in zip(range(n - 1, 0, -1), swaps[rows].T, strict=True):
         indices[rows, column], indices[rows, swap] = indices[rows, swap], indices[rows, column]
     return indices
+
+
+def choose_asked(
+    generator: np.random.Generator, counts_B: np.ndarray, k: int, queries: Queries
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (B, k) ranks of the trials of each context, and (B,) that of the trial that is asked about.
+
+    Args:
+        counts_B: the trials of each task, more than k; rank 0 earned least. Of trials that earned the same, the later
+            one counts as better.
+        queries: not `any`.
+    """
+    drawn = choose_indices(generator, counts_B, k + 1)
+    if queries == "better":
+        drawn = np.sort(drawn, axis=1)
+    return drawn[:, :-1], drawn[:, -1]
 
 
 class TaskSampler:

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from wtl.core.task import FamilySpec
-from wtl.methods import cloning, drex, expert, hindsight, imitation, mil, nearest_neighbour, returns, transfer
+from wtl.methods import (
+    cloning, drex, expert, hindsight, imitation, ladder, mil, nearest_neighbour, returns, transfer,
+)  # fmt: skip
 from wtl.methods.checkpoint import load_player
 from wtl.methods.spec import MethodSpec
 from wtl.play.policy import Player
 
 METHODS: tuple[MethodSpec, ...] = (
     imitation.SPEC, transfer.SPEC, transfer.LEARNED, transfer.TOLD, transfer.BLIND, cloning.SPEC, mil.SPEC,
-    nearest_neighbour.SPEC, hindsight.SPEC, expert.SPEC, *returns.SPECS, *drex.SPECS,
+    nearest_neighbour.SPEC, hindsight.SPEC, expert.SPEC, *returns.SPECS, *drex.SPECS, *ladder.SPECS,
 )  # fmt: skip
 """The methods of this package."""
 

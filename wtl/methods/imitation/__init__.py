@@ -14,7 +14,6 @@ from torch import nn
 from wtl.core.task import FamilySpec, Regime
 from wtl.data.meta_batches import Needs
 from wtl.methods.imitation.config import ImitationConfig
-from wtl.methods.imitation.network import ContextNetwork
 from wtl.methods.imitation.policy import (
     RETRIAL,
     TRIAL,
@@ -24,6 +23,7 @@ from wtl.methods.imitation.policy import (
     make_network,
 )
 from wtl.methods.learner import Learner
+from wtl.methods.nn.context_network import ContextNetwork
 from wtl.methods.nn.mlp import MlpLearner, MlpNetwork
 from wtl.methods.spec import Collection, MethodSpec, Networks, Phase, Reads
 from wtl.play.policy import FromContext, Player

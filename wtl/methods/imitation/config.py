@@ -7,9 +7,9 @@ from typing import Annotated
 
 from wtl.core.bounds import Between, Bounded, Components, Frames, Noise, NotNegative, Rounds, Width
 from wtl.core.episode import Context
-from wtl.methods.imitation.network import NetworkConfig
 from wtl.methods.learner import TrainConfig
 from wtl.methods.nn.acting import ActingConfig
+from wtl.methods.nn.context_network import NetworkConfig
 
 
 @dataclass(frozen=True)

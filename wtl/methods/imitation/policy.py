@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from wtl.core.episode import Context
 from wtl.core.task import FamilySpec
 from wtl.data.meta_batches import Batch
-from wtl.data.segments import ContextBatch, make_context_batch
+from wtl.data.segments import make_context_batch
 from wtl.methods.imitation.config import ImitationConfig
-from wtl.methods.imitation.network import ContextNetwork, EncodedContext
 from wtl.methods.learner import Losses
 from wtl.methods.nn.acting import ActingConfig, MixturePolicy
+from wtl.methods.nn.context_network import ContextNetwork, EncodedContexts
 from wtl.methods.nn.mixture import Mixture
 from wtl.methods.nn.mlp import MlpNetwork
 from wtl.methods.spec import Networks
@@ -54,32 +54,6 @@ class ContextLearner:
         if batch.context.demonstrations is not None:
             goal = goal + self.network.goal_error(encoded.demonstrated_goal_BG, batch.demonstrated_goal_BG)
         return Losses(action + self.goal_loss_weight * goal, action, goal)
-
-
-class _EncodedContexts:
-    """The contexts of a batch of episodes, each encoded when its episode's first observation is there."""
-
-    def __init__(self, network: ContextNetwork, contexts: ContextBatch) -> None:
-        self._network, self._contexts = network, contexts
-        self._index_of: dict[int, int] = {}
-        self._encoded: EncodedContext | None = None
-        self._last: tuple[list[int], EncodedContext] | None = None
-
-    def select(self, rows_R: Tensor, observations_RO: Tensor) -> EncodedContext:
-        """Return the contexts of these rows. Rows change seldom, so the last selection is kept."""
-        rows = rows_R.tolist()
-        if self._last is None or self._last[0] != rows:
-            new = [i for i, row in enumerate(rows) if row not in self._index_of]
-            if new:
-                self._encode([rows[i] for i in new], observations_RO[new])
-            assert self._encoded is not None
-            self._last = rows, self._encoded.rows(torch.tensor([self._index_of[row] for row in rows]))
-        return self._last[1]
-
-    def _encode(self, rows: list[int], observations_RO: Tensor) -> None:
-        fresh = self._network.encode(self._contexts.rows(torch.tensor(rows)), observations_RO)
-        self._index_of |= {row: len(self._index_of) + i for i, row in enumerate(rows)}
-        self._encoded = self._encoded.joined(fresh) if self._encoded else fresh
 
 
 class ImitationMethod:
@@ -115,7 +89,7 @@ class ImitationMethod:
         network = self._network(part)
         assert isinstance(network, ContextNetwork)
         batch = make_context_batch(contexts, config.frames, self.spec.reward_scale)
-        encoded = _EncodedContexts(network, batch)
+        encoded = EncodedContexts(network, batch)
 
         def answer(rows_R: Tensor, observations_RO: Tensor) -> Mixture:
             mixture = network.answer(encoded.select(rows_R, observations_RO), observations_RO[:, None])

@@ -1,4 +1,4 @@
-"""The network of trial and retrial policy: encode a context once, then answer queries.
+"""A network that reads demonstrations and trials: encode a context once, then answer queries.
 
 Frames of demonstration and trials, and the start of the present episode, become tokens; a transformer encodes them;
 two goals are localised in them and supervised (their labels exist in training only): the demonstration's and the
@@ -209,3 +209,29 @@ class ContextNetwork(nn.Module):
         """Return the mean smooth-L1 distance of estimate and goal, in deviations of the hand's position."""
         scale = self.features.deviation[: self.features.layout.dimensions]
         return nn.functional.smooth_l1_loss(estimate_BG / scale, goal_BG / scale, beta=0.1)
+
+
+class EncodedContexts:
+    """The contexts of a batch of episodes, each encoded when its episode's first observation is there."""
+
+    def __init__(self, network: ContextNetwork, contexts: ContextBatch) -> None:
+        self._network, self._contexts = network, contexts
+        self._index_of: dict[int, int] = {}
+        self._encoded: EncodedContext | None = None
+        self._last: tuple[list[int], EncodedContext] | None = None
+
+    def select(self, rows_R: Tensor, observations_RO: Tensor) -> EncodedContext:
+        """Return the contexts of these rows. Rows change seldom, so the last selection is kept."""
+        rows = rows_R.tolist()
+        if self._last is None or self._last[0] != rows:
+            new = [i for i, row in enumerate(rows) if row not in self._index_of]
+            if new:
+                self._encode([rows[i] for i in new], observations_RO[new])
+            assert self._encoded is not None
+            self._last = rows, self._encoded.rows(torch.tensor([self._index_of[row] for row in rows]))
+        return self._last[1]
+
+    def _encode(self, rows: list[int], observations_RO: Tensor) -> None:
+        fresh = self._network.encode(self._contexts.rows(torch.tensor(rows)), observations_RO)
+        self._index_of |= {row: len(self._index_of) + i for i, row in enumerate(rows)}
+        self._encoded = self._encoded.joined(fresh) if self._encoded else fresh
