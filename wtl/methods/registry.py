@@ -15,7 +15,16 @@ from typing import Any
 
 from wtl.core.task import FamilySpec
 from wtl.methods import (
-    cloning, drex, expert, hindsight, imitation, ladder, mil, nearest_neighbour, returns, transfer,
+    cloning,
+    drex,
+    expert,
+    hindsight,
+    imitation,
+    ladder,
+    mil,
+    nearest_neighbour,
+    returns,
+    transfer,
 )  # fmt: skip
 from wtl.methods.checkpoint import load_player
 from wtl.methods.spec import MethodSpec
