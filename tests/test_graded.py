@@ -26,7 +26,7 @@ from wtl.compute.executor import LocalExecutor, SerialExecutor
 from wtl.core.task import FamilySpec, Regime
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.exchange import export_episodes
-from wtl.data.grades import Best, Grade, everything, grade_of, is_graded, summarise
+from wtl.data.grades import EXPERT, Best, Grade, everything, grade_of, is_graded, summarise
 from wtl.data.meta_batches import Batch, BatchConfig, Needs
 from wtl.data.store import EpisodeStore
 from wtl.methods.learner import Losses, TrainConfig
@@ -74,7 +74,7 @@ def test_every_family_has_as_many_episodes_of_each_grade(shown: DemonstrationSto
     assert {e.task.name for e in episodes} == {task.name for task in graded_tasks(SMALL, CONFIG, 0)}
     for family in TOY:
         grades = Counter((grade_of(e), e.attempt) for e in episodes if e.task.family == family)
-        ladder = {(Grade("expert", 0.0), 0), (Grade("expert", 2.0), 0)}
+        ladder = {(Grade(EXPERT, 0.0), 0), (Grade(EXPERT, 2.0), 0)}
         others = {(Grade("wrong_goal"), 0), (Grade("random"), 0), *((Grade("directions"), k) for k in range(3))}
         assert grades == dict.fromkeys(ladder | others, 5)
     assert {e.role for e in episodes} == {"trial"} and len({(e.seed, e.task.name) for e in episodes}) == len(episodes)
@@ -85,7 +85,7 @@ def test_every_family_has_as_many_episodes_of_each_grade(shown: DemonstrationSto
 def test_returns_fall_along_the_ladder(shown: DemonstrationStore, tmp_path: Path) -> None:
     config = replace(CONFIG, noise=(0.0, 0.5, 2.0))
     lines = {line.grade: line for line in summarise(graded(shown, tmp_path, config))}
-    ladder = [lines[Grade("expert", noise)].mean_return for noise in config.noise]
+    ladder = [lines[Grade(EXPERT, noise)].mean_return for noise in config.noise]
     assert ladder == sorted(ladder, reverse=True)
     assert ladder[0] - max(ladder[2], lines[Grade("random")].mean_return) > 0.3
 

@@ -17,6 +17,9 @@ from wtl.core.episode import Episode
 Selection = Callable[[Sequence[Episode]], Sequence[Episode]]
 """Chooses among the graded episodes of one split."""
 
+EXPERT = "scripted_expert"
+"""The player of the noise ladder."""
+
 _PLAYER, _NOISE = "graded_player", "graded_noise"
 
 
@@ -25,14 +28,14 @@ class Grade:
     """How an episode was made."""
 
     player: str
-    """`expert`, `wrong_goal`, `random`, or what the configuration calls a method or a trained method."""
+    """`scripted_expert`, `wrong_goal`, `random`, or what the configuration calls a method or a trained method."""
     noise: float = 0.0
     """Standard deviation of the noise in the expert's actions, in units of the action."""
 
     @property
     def name(self) -> str:
         """What tables and the source of an expert's episode call it, for instance `expert, noise 0.5`."""
-        return f"{self.player}, noise {self.noise:g}" if self.player == "expert" else self.player
+        return f"expert, noise {self.noise:g}" if self.player == EXPERT else self.player
 
 
 def with_grade(episode: Episode, grade: Grade) -> Episode:

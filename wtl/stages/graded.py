@@ -24,7 +24,7 @@ from wtl.core.episode import Episode
 from wtl.core.rng import seed_for, stream
 from wtl.core.task import Task, TaskDistribution, TaskFamily
 from wtl.data.demonstrations import DemonstrationStore
-from wtl.data.grades import Grade, with_grade
+from wtl.data.grades import EXPERT, Grade, with_grade
 from wtl.data.store import close_store, write_shard
 from wtl.play.attempts import extended, play_attempt
 from wtl.play.noise import Expert, NoiseConfig
@@ -34,7 +34,7 @@ from wtl.play.protocol import ProtocolConfig
 from wtl.stages.trials import MakePlayer
 from wtl.stages.units import Progress, cut_by_family, run_units
 
-EXPERT, WRONG_GOAL, RANDOM = "expert", "wrong_goal", "random"
+WRONG_GOAL, RANDOM = "wrong_goal", "random"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class GradedConfig(Bounded):
     """Episodes of each task by an expert that is wrong about the goal."""
     random: Annotated[int, Between(0, 1000)] = 1
     """Episodes of each task with random actions."""
-    players: Annotated[tuple[str, ...], Listed()] = ("transfer_blind_search", "nearest_neighbour")
+    players: Annotated[tuple[str, ...], Listed()] = ()
     """Methods that play too: the name or the address of one that needs no training, or the folder or the name of a
     trained method, as `checkpoint` takes it."""
     attempts: Attempts = 2

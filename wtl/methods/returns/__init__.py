@@ -37,7 +37,7 @@ _PART = "policy"
 class DecisionTransformerConfig(ReturnsConfig):
     """A window of steps."""
 
-    window_steps: Annotated[int, Between(1, 1000)] = 10
+    window_steps: Annotated[int, Between(1, 1000)] = 5
     """W, the steps that it sees, the present one last."""
 
 
@@ -107,10 +107,7 @@ def _phases(config: ReturnsConfig, regime: Regime) -> tuple[Phase, ...]:
     reads_prompt = regime != "none" and config.prompt_frames > 0
     needs = Needs(context=reads_prompt, frames=max(config.prompt_frames, 1), window_steps=config.window_steps)
     chosen = everything if config.best_share == 1.0 else Best(config.best_share)
-    settings = asdict(config)
-    for how in ("acting", "asked"):  # of playing alone
-        del settings[how]
-    return (Phase("train", _PART, config.train, needs, settings, graded=chosen),)
+    return (Phase("train", _PART, config.train, needs, asdict(config), graded=chosen),)
 
 
 def _spec(name: str, config: type, summary: str) -> MethodSpec:

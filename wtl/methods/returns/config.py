@@ -27,7 +27,10 @@ class ReturnsConfig(Bounded):
     """What it is asked for: the return from this step on; that and the steps that are left; the mean reward of the
     steps that are left, which stays as it was asked; or nothing, which is cloning."""
     window_steps: Annotated[int, Between(1, 1000)] = 1
-    """W, the steps that it sees, the present one last: observations, commands, and the actions between them."""
+    """W, the steps that it sees, the present one last: observations and commands."""
+    past_actions: Literal["seen", "unseen"] = "unseen"
+    """Whether it sees what it did at the steps before, as Decision Transformer does. Trap: what was done a step ago
+    predicts so well what is done now, in smooth or slowly disturbed motion, that the rest is hardly learned from."""
     prompt_frames: Annotated[int, Between(0, 10_000)] = 8
     """F, frames of the demonstration that stand before the window; 0: it sees none."""
     width: Width = 64

@@ -3,7 +3,8 @@
 Decision Transformer (arXiv 2106.01345) has three tokens a step: return-to-go, observation, action. Here a step is one
 token that holds the command, the observation and the action *before* it, so that every action is predicted from the
 very same past with a third of the tokens. With a window of one step it is a policy without memory, as its one-step
-relatives are. The prompt is that of Prompt-DT (arXiv 2206.13499), frames instead of snippets.
+relatives are. By default the actions of the past are left out (`past_actions`). The prompt is that of Prompt-DT (arXiv
+2206.13499), frames instead of snippets.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ class ReturnNetwork(nn.Module):
             valid_BW: False for steps before the episode began, which nothing looks at.
         """
         steps = observations_BWO.shape[1]
-        x = torch.cat([self.features(observations_BWO), actions_BWA, commands_BWC], dim=-1)
+        done = actions_BWA if self.config.past_actions == "seen" else torch.zeros_like(actions_BWA)
+        x = torch.cat([self.features(observations_BWO), done, commands_BWC], dim=-1)
         x_BLE = self.step(x) + self.place[-steps:]
         frames = 0
         if prompt_BFE is not None:
