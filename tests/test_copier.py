@@ -124,7 +124,7 @@ def batch_of(seed: int, contexts: int = 48) -> Batch:
         actions_BQA=labels_BQA, returns_to_go_BQ=labels_BQA[..., 0], start_BO=torch.zeros(contexts, 7), goal_BG=goals,
         starts_BQO=torch.tensor(starts, dtype=torch.float32), goals_BQG=goals[:, None].expand(-1, 6, -1),
         trial_goals_BSG=torch.zeros(contexts, 0, 2), demonstrated_goal_BG=torch.zeros_like(goals), seed=seed,
-        noise_BQ=labels_BQA[..., 0],
+        noise_BQ=labels_BQA[..., 0], peak_BD=goals,
     )  # fmt: skip
 
 

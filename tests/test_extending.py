@@ -13,7 +13,7 @@ from conftest import run_everything
 from wtl.analysis.results import read_results
 from wtl.app.config import load_config
 from wtl.app.plan import Plan
-from wtl.methods import drex, returns
+from wtl.methods import drex, ladder, returns
 from wtl.methods.registry import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -273,8 +273,8 @@ def test_no_file_outside_the_methods_names_one_or_its_classes() -> None:
 def test_methods_do_not_name_one_another() -> None:
     """Only the registry may; methods that share parts share a room."""
     of_transfer = {"trajectory_transfer", "learned_transfer", "transfer_told_goal", "transfer_blind_search"}
-    rooms = {"transfer": of_transfer, "returns": {spec.name for spec in returns.SPECS}}
-    rooms["drex"] = {spec.name for spec in drex.SPECS}
+    rooms = {"transfer": of_transfer}
+    rooms |= {r.__name__.split(".")[-1]: {spec.name for spec in r.SPECS} for r in (drex, ladder, returns)}
     names = {spec.name for spec in METHODS}
     rooms |= {name: {name} for name in names.difference(*rooms.values())}
     for room, own in rooms.items():

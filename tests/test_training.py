@@ -55,7 +55,7 @@ class Batches:
             observations_BQO=seen, expert_actions_BQA=labels, actions_BQA=labels,
             returns_to_go_BQ=torch.zeros(8, 4), start_BO=start, goal_BG=goal, demonstrated_goal_BG=demonstrated_goal,
             starts_BQO=seen, goals_BQG=goal[:, None].expand(-1, 4, -1), trial_goals_BSG=torch.zeros(8, 0, 2),
-            noise_BQ=torch.zeros(8, 4),
+            noise_BQ=torch.zeros(8, 4), peak_BD=goal,
         )  # fmt: skip
 
 

@@ -215,7 +215,7 @@ def batch_of(generator: np.random.Generator, contexts: int, hidden: bool) -> Bat
         returns_to_go_BQ=nothing[..., 0], start_BO=torch.from_numpy(np.stack(starts)), goal_BG=goal,
         demonstrated_goal_BG=torch.zeros_like(goal), starts_BQO=torch.zeros(contexts, 1, PLANE.size),
         goals_BQG=goal[:, None], trial_goals_BSG=goal[:, None].expand(-1, len(parts[0].trials), -1),
-        noise_BQ=nothing[..., 0],
+        noise_BQ=nothing[..., 0], peak_BD=goal,
     )  # fmt: skip
 
 

@@ -111,8 +111,8 @@ def sealed(content: bytes) -> bytes:
 
 def unsealed(content: bytes) -> bytes:
     """Return what `sealed` was given. Raises ValueError if a byte of it is another one or missing."""
-    digest, content = content[:_DIGEST_LENGTH], content[_DIGEST_LENGTH + 1 :]
-    if hashlib.sha256(content).hexdigest().encode() != digest:
+    head, content = content[: _DIGEST_LENGTH + 1], content[_DIGEST_LENGTH + 1 :]
+    if hashlib.sha256(content).hexdigest().encode() + b"\n" != head:
         raise ValueError("its checksum is another one")
     return content
 

@@ -178,8 +178,9 @@ def _player(config: LadderConfig, spec: FamilySpec, networks: Networks, source: 
 
 
 def _start(config: LadderConfig, best: bool) -> Phase:
-    settings = {"cap": config.cap, "best": best, "start": asdict(config.start)}
-    del settings["start"]["acting"], settings["start"]["noise"]  # of playing alone
+    start = asdict(config.start)
+    del start["acting"], start["noise"]  # of playing alone
+    settings = {"cap": config.cap, "best": best, "start": start}
     return Phase(START, START, config.start.train, Needs(context=False), settings, graded=Capped(config.cap, best))
 
 
