@@ -49,7 +49,11 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(collections|pathlib|typing|types|contextlib|concurrent|functools|multiprocessing)\..*"),
     (
         r"py:class",
-        r"(Tensor|Tree|NUMBER|subprocess\.Popen|nn\.Module|Path|XYZ|RenderMode|(tuple|dict)\[.*)",
+        r"(Tensor|Tree|NUMBER|subprocess\.Popen|nn\.Module|Path|XYZ|RenderMode|SummaryWriter|(tuple|dict|Annotated|Literal)\[.*)",
+    ),
+    (
+        r"py:class",
+        r"(Share|Layers|Command)",
     ),  # as Sphinx cuts some annotations
     (r"py:class", r"wtl\..*\.(Answer|Item|Result|Unit|_Unit)"),  # type variables, and what is private
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wtl.core.rng import stream
-from wtl.play.policy import Attempt, StepBatch
+from wtl.play.policy import Attempt, Policy, StepBatch
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class RandomActions:
 
     source: str = "random"
 
-    def policy(self, attempt: Attempt) -> _RandomPolicy:
+    def policy(self, attempt: Attempt) -> Policy:
         """See `Player.policy`."""
         return _RandomPolicy(
             [stream(seed, "random actions") for seed in attempt.seeds], attempt.family.spec.action_size
