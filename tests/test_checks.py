@@ -12,15 +12,14 @@ from wtl.app.checks import check_plan
 from wtl.app.config import load_config
 from wtl.app.pipeline import Pipeline
 from wtl.app.plan import Plan
-from wtl.compute.distributed import SINGLE, ProcessGroup
 from wtl.methods.registry import find_method
 from wtl.methods.spec import MethodSpec
 
 PRESETS = ("toy", "quick", "ml1")
 
 
-def checked(directory: Path, *overrides: str, preset: str = "toy", group: ProcessGroup = SINGLE) -> None:
-    check_plan(Plan(load_config(preset, [f"directory={directory}", *overrides])), group)
+def checked(directory: Path, *overrides: str, preset: str = "toy") -> None:
+    check_plan(Plan(load_config(preset, [f"directory={directory}", *overrides])))
 
 
 @pytest.mark.parametrize(
@@ -67,11 +66,6 @@ def test_a_stage_that_failed_at_once_may_begin_with_corrected_settings(tmp_path:
     with pytest.raises(ValueError):
         wrong.run(only="demonstrations")
     Pipeline(load_config("toy", tiny(tmp_path / "run")), Console(quiet=True)).run(only="demonstrations")
-
-
-def test_processes_that_cannot_share_a_step_are_told_so_first(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="train.micro_batches is 1, which 2 processes cannot share evenly"):
-        checked(tmp_path, group=ProcessGroup(2))
 
 
 def test_a_network_that_cannot_be_built_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,6 @@ from wtl.app.config import load_config
 from wtl.app.pipeline import Pipeline
 from wtl.app.plan import Plan
 from wtl.cli import app
-from wtl.compute.distributed import SINGLE
 from wtl.compute.executor import LocalExecutor, SerialExecutor
 from wtl.core.task import FamilySpec, Regime
 from wtl.data.demonstrations import DemonstrationStore
@@ -249,7 +248,7 @@ def test_a_run_without_such_a_phase_has_no_graded_episodes(tmp_path: Path) -> No
 def test_too_few_graded_episodes_for_the_contexts_show_before_the_first_stage(tmp_path: Path) -> None:
     overrides = ("method=test_graded:READER", "graded={noise: [0], wrong_goal: 0, random: 0, players: []}")
     with pytest.raises(ValueError, match="reads up to 2 trials of a task, and of no train task are more than 1 played"):
-        check_plan(Plan(load_config("toy", tiny(tmp_path, "evaluation.methods=[]", *overrides))), SINGLE)
+        check_plan(Plan(load_config("toy", tiny(tmp_path, "evaluation.methods=[]", *overrides))))
 
 
 def test_one_command_makes_them_alone(tmp_path: Path) -> None:

@@ -331,6 +331,10 @@ def _say(*sentences: str) -> None:
         console.print(sentence, soft_wrap=True)
 
 
+_PATIENCE_S = 20.0
+"""How long the others wait for it: on a busy machine a process takes seconds to come as far."""
+
+
 @contextlib.contextmanager
 def _main_process_speaks_first() -> Iterator[None]:
     """Let the others wait: torchrun stops all when one ends, and what all say is then heard once."""
@@ -338,7 +342,7 @@ def _main_process_speaks_first() -> Iterator[None]:
         yield
     except Exception:
         if not ProcessGroup.from_environment().is_main:
-            time.sleep(3.0)
+            time.sleep(_PATIENCE_S)
         raise
 
 

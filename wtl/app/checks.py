@@ -14,18 +14,17 @@ from collections.abc import Iterator
 import torch
 
 from wtl.app.plan import MethodPlan, Plan
-from wtl.compute.distributed import ProcessGroup
 from wtl.core.records import SETTINGS, RecordError
 from wtl.core.task import Split
 from wtl.methods.spec import Phase
 from wtl.stages.graded import episodes_per_task, graded_tasks
-from wtl.stages.training import choose_device, micro_batches_of
+from wtl.stages.training import choose_device
 from wtl.stages.trials import tasks_of_round
 
 _LEARNED_FROM: tuple[Split, ...] = ("train", "validation")
 
 
-def check_plan(plan: Plan, group: ProcessGroup) -> None:
+def check_plan(plan: Plan) -> None:
     """Find mistakes that would show in a later stage; nothing is written.
 
     Raises:
@@ -35,8 +34,7 @@ def check_plan(plan: Plan, group: ProcessGroup) -> None:
     _check_splits(plan)
     _check_checkpoint(plan)
     for method, phase in _trainings(plan):
-        micro_batches_of(phase.train, group)
-        choose_device(phase.train.device, group)
+        choose_device(phase.train.device)
         _check_network(plan, method, phase.part)
         _check_trials(plan, method, phase)
 

@@ -114,7 +114,7 @@ class Pipeline:
             # Each of them: what is damaged, or was made with other settings, shows before anything is done.
             finished = self.group.on_main(lambda: [step.stage.finished() for step in asked])
             if checked and not all(finished):
-                self.group.on_main(lambda: check_plan(self.plan, self.group))
+                self.group.on_main(lambda: check_plan(self.plan))
             for name, reason in self.plan.left_out.items():
                 self.console.print(f"{name} is left out: {reason}", style="yellow")
             for step in asked:

@@ -107,7 +107,7 @@ def _record(episode: Episode, extras: dict[str, dict[str, Any]]) -> EpisodeRecor
         goal=tuple(episode.goal.tolist()),
         steps=len(trajectory),
         success=trajectory.success,
-        total_reward=float(trajectory.rewards.sum(dtype=np.float64)),
+        total_reward=trajectory.total_reward(),
         extras=extras,
     )
 

@@ -29,8 +29,7 @@ from wtl.data.segments import make_context_batch
 from wtl.methods.learner import Learner, Losses, TrainConfig
 from wtl.methods.nn.acting import ActingConfig, MixturePolicy
 from wtl.methods.nn.context_network import ContextNetwork, EncodedContexts, NetworkConfig
-from wtl.methods.nn.mixture import Mixture
-from wtl.methods.nn.mlp import MlpNetwork
+from wtl.methods.nn.mlp import MlpLearner, MlpNetwork
 from wtl.methods.spec import MethodSpec, Networks, Phase, Reads
 from wtl.play.noise import NoisyPolicy, OrnsteinUhlenbeckNoise
 from wtl.play.policy import FromContext, Player, Policy
@@ -96,23 +95,6 @@ class LadderConfig(Bounded):
 
 
 @dataclass(frozen=True)
-class CloningLearner:
-    """Trains a policy without context: likelihood of what was done."""
-
-    network: MlpNetwork
-    compiles: bool = True
-
-    def fit_features(self, observations_NO: Tensor) -> None:
-        """See `Learner.fit_features`."""
-        self.network.features.fit(observations_NO)
-
-    def loss(self, batch: Batch) -> Losses:
-        """See `Learner.loss`."""
-        action = -self.network(batch.observations_BQO).log_probability(batch.actions_BQA).mean()
-        return Losses(action, action)
-
-
-@dataclass(frozen=True)
 class OperatorLearner:
     """Trains the operator: likelihood of what was done in the other trial of the pair, and where that earned most."""
 
@@ -152,12 +134,7 @@ class LadderMethod:
         operator = self.networks[OPERATOR]
         assert isinstance(operator, ContextNetwork)
         encoded = EncodedContexts(operator, make_context_batch(read, self.config.frames, self.spec.reward_scale))
-
-        def answer(rows_R: Tensor, observations_RO: Tensor) -> Mixture:
-            mixture = operator.answer(encoded.select(rows_R, observations_RO), observations_RO[:, None])
-            return Mixture(mixture.logits_M[:, 0], mixture.means_MA[:, 0], mixture.log_deviations_MA[:, 0])
-
-        return MixturePolicy(self.config.acting, answer, seeds)
+        return MixturePolicy(self.config.acting, encoded.answer, seeds)
 
 
 def _network(config: LadderConfig, spec: FamilySpec, part: str) -> nn.Module:
@@ -168,7 +145,7 @@ def _network(config: LadderConfig, spec: FamilySpec, part: str) -> nn.Module:
 
 def _learner(config: LadderConfig, spec: FamilySpec, part: str, network: nn.Module) -> Learner:
     if isinstance(network, MlpNetwork):
-        return CloningLearner(network)
+        return MlpLearner(network, expert=False)
     assert isinstance(network, ContextNetwork)
     return OperatorLearner(network, config.peak_loss_weight)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -12,6 +12,7 @@ from wtl.core.episode import Context, Episode
 from wtl.core.rng import seed_for
 from wtl.core.task import TaskFamily
 from wtl.play.policy import Attempt, Player, Session
+from wtl.play.protocol import ProtocolConfig
 from wtl.play.rollout import Observer, RolloutSettings, play
 
 
@@ -68,6 +69,24 @@ def play_attempt(
     environments = worker_pool().take(family, len(sessions))
     attempt = Attempt(family, environments, sessions, contexts, seeds, number)
     return play(attempt, player, settings, observer)
+
+
+def play_attempts(
+    family: TaskFamily,
+    sessions: Sequence[Session],
+    player: Player,
+    last: int,
+    protocol: ProtocolConfig,
+    settings: RolloutSettings,
+    label: str = "",
+) -> Iterator[list[Episode]]:
+    """Yield the episodes of attempts 0 .. `last`, each played with the trials before it; see `play_attempt`."""
+    contexts = [session.context for session in sessions]
+    for number in range(last + 1):
+        begun = protocol.sessions(family, sessions, number)
+        episodes = play_attempt(family, begun, contexts, player, number, settings, label)
+        yield episodes
+        contexts = extended(contexts, episodes)
 
 
 def extended(contexts: Sequence[Context], episodes: Sequence[Episode]) -> list[Context]:

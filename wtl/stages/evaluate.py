@@ -264,7 +264,7 @@ class _Unit:
                 method=by.name, control=control, regime=self.settings.regime, split=self.settings.config.split,
                 family=self.family.spec.name, task=session.task.name, demonstration=session.demonstration_name,
                 train_seed=self.settings.train_seed, seed=session.seed, attempt=attempt,
-                success=e.trajectory.success, total_reward=float(e.trajectory.rewards.sum(dtype=np.float64)),
+                success=e.trajectory.success, total_reward=e.trajectory.total_reward(),
                 steps=len(e.trajectory), success_last=bool(e.trajectory.successes[-1]),
                 first_success=int(e.trajectory.successes.argmax()) + 1 if e.trajectory.success else None,
                 protocol=self.settings.protocol.name, main=by.main, hidden_goal=self.family.spec.hidden_goal,

@@ -26,7 +26,7 @@ from wtl.core.task import Task, TaskDistribution, TaskFamily
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.grades import EXPERT, Grade, with_grade
 from wtl.data.store import close_store, write_shard
-from wtl.play.attempts import extended, play_attempt
+from wtl.play.attempts import play_attempt, play_attempts
 from wtl.play.noise import Expert, NoiseConfig
 from wtl.play.open_loop import RandomActions, Recorded
 from wtl.play.policy import Player, Session
@@ -118,13 +118,11 @@ class _Unit:
         return play_attempt(self.family, sessions, contexts, player, 0, settings, label)
 
     def _attempts(self, by: GradedPlayer) -> Iterator[tuple[Grade, list[Episode]]]:
-        player, contexts = by.make_player(self.family.spec), [session.context for session in self.sessions]
+        last = self.config.attempts if by.reads_trials else 0
         settings = self.protocol.rollout(ask_expert=self.config.labelled)
-        for number in range(self.config.attempts + 1 if by.reads_trials else 1):
-            sessions = self.protocol.sessions(self.family, self.sessions, number)
-            episodes = play_attempt(self.family, sessions, contexts, player, number, settings, by.name)
+        player = by.make_player(self.family.spec)
+        for episodes in play_attempts(self.family, self.sessions, player, last, self.protocol, settings, by.name):
             yield Grade(by.name), episodes
-            contexts = extended(contexts, episodes)
 
 
 def _play_unit(unit: _Unit) -> int:

@@ -6,6 +6,7 @@ demonstrations, how long. Free of torch at import.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from wtl.core.rng import seed_for, stream
 from wtl.core.task import FamilySpec, Task, TaskDistribution, TaskFamily
 from wtl.data.demonstrations import DemonstrationStore
 from wtl.data.store import close_store, write_shard
-from wtl.play.attempts import extended, play_attempt
+from wtl.play.attempts import play_attempts
 from wtl.play.policy import Player, Session
 from wtl.play.protocol import ProtocolConfig
 from wtl.play.rollout import RolloutSettings
@@ -68,13 +69,8 @@ class _Unit:
 
 def _play_unit(unit: _Unit) -> int:
     player = unit.make_player(unit.family.spec)
-    contexts = [session.context for session in unit.sessions]
-    collected: list[Episode] = []
-    for number in range(unit.attempts + 1):
-        sessions = unit.protocol.sessions(unit.family, unit.sessions, number)
-        episodes = play_attempt(unit.family, sessions, contexts, player, number, unit.settings)
-        collected += episodes
-        contexts = extended(contexts, episodes)
+    attempts = play_attempts(unit.family, unit.sessions, player, unit.attempts, unit.protocol, unit.settings)
+    collected = list(itertools.chain.from_iterable(attempts))
     if unit.kept:
         collected = list(unit.kept(unit.family, collected))
     write_shard(unit.directory, unit.index, collected)

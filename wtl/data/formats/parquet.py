@@ -54,7 +54,7 @@ def _episode_rows(episodes: Sequence[Episode]) -> pa.StructArray:
     every = [fields_of(episode) for episode in episodes]
     columns = {name: _column([fields[name] for fields in every]) for name in _COLUMNS}
     columns["success"] = pa.array([episode.trajectory.success for episode in episodes])
-    columns["return"] = pa.array([_return(episode) for episode in episodes])
+    columns["return"] = pa.array([episode.trajectory.total_reward() for episode in episodes])
     return pa.StructArray.from_arrays(list(columns.values()), list(columns))
 
 
@@ -78,10 +78,6 @@ def _lists(groups: Sequence[Sequence[Episode]]) -> pa.ListArray:
     if not every:  # somebody's type must be known all the same
         raise FormatError("the histories have no demonstrations or attempts at all, so there is nothing to write")
     return pa.ListArray.from_arrays(_offsets([len(group) for group in groups]), _episode_rows(every))
-
-
-def _return(episode: Episode) -> float:
-    return float(episode.trajectory.rewards.sum(dtype=np.float64))
 
 
 def _column(values: Sequence[Any]) -> pa.Array:

@@ -19,6 +19,7 @@ from wtl.data.meta_batches import Batch
 from wtl.methods.drex.config import RankingConfig
 from wtl.methods.learner import Losses
 from wtl.methods.nn.features import ObservationFeatures
+from wtl.methods.nn.mlp import two_layers
 
 _LIMIT = 5.0
 _NEAR = 0.3  # lengths below this share of `ObservationFeatures.scale` are told apart more finely
@@ -53,10 +54,7 @@ class RewardNetwork(nn.Module):
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(
-            nn.Linear(size, width), nn.LayerNorm(width), nn.GELU(),
-            nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(),
-        )  # fmt: skip
+        self.trunk = two_layers(size, width)
         self.head = nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
 

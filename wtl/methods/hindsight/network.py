@@ -12,6 +12,7 @@ from wtl.data.meta_batches import Batch
 from wtl.methods.learner import Losses
 from wtl.methods.nn.features import ObservationFeatures
 from wtl.methods.nn.mixture import Mixture, MixtureHead
+from wtl.methods.nn.mlp import two_layers
 
 _LIMIT = 5.0
 
@@ -29,10 +30,7 @@ class GoalNetwork(nn.Module):
                 f"{spec.goal_size}"
             )
         self.features = ObservationFeatures(layout)
-        self.trunk = nn.Sequential(
-            nn.Linear(self.features.size + (len(layout.points) + 1) * layout.dimensions, width),
-            nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(),
-        )  # fmt: skip
+        self.trunk = two_layers(self.features.size + (len(layout.points) + 1) * layout.dimensions, width)
         self.head = MixtureHead(width, components, spec.action_size)
 
     def forward(self, observations: Tensor, goals: Tensor) -> Mixture:

@@ -89,13 +89,7 @@ class ImitationMethod:
         network = self._network(part)
         assert isinstance(network, ContextNetwork)
         batch = make_context_batch(contexts, config.frames, self.spec.reward_scale)
-        encoded = EncodedContexts(network, batch)
-
-        def answer(rows_R: Tensor, observations_RO: Tensor) -> Mixture:
-            mixture = network.answer(encoded.select(rows_R, observations_RO), observations_RO[:, None])
-            return Mixture(mixture.logits_M[:, 0], mixture.means_MA[:, 0], mixture.log_deviations_MA[:, 0])
-
-        return answer, (config.retrial if part == RETRIAL else config.trial).acting
+        return EncodedContexts(network, batch).answer, (config.retrial if part == RETRIAL else config.trial).acting
 
     def _network(self, part: str) -> nn.Module:
         if part not in self.networks:

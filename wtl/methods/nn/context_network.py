@@ -231,6 +231,11 @@ class EncodedContexts:
             self._last = rows, self._encoded.rows(torch.tensor([self._index_of[row] for row in rows]))
         return self._last[1]
 
+    def answer(self, rows_R: Tensor, observations_RO: Tensor) -> Mixture:
+        """Return the mixtures (R,) over what these rows do now; the argument of `MixturePolicy`."""
+        mixture = self._network.answer(self.select(rows_R, observations_RO), observations_RO[:, None])
+        return Mixture(*(part[:, 0] for part in vars(mixture).values()))
+
     def _encode(self, rows: list[int], observations_RO: Tensor) -> None:
         fresh = self._network.encode(self._contexts.rows(torch.tensor(rows)), observations_RO)
         self._index_of |= {row: len(self._index_of) + i for i, row in enumerate(rows)}

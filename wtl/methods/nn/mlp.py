@@ -13,16 +13,21 @@ from wtl.methods.nn.features import ObservationFeatures
 from wtl.methods.nn.mixture import Mixture, MixtureHead
 
 
+def two_layers(size: int, width: int) -> nn.Sequential:
+    """Return two hidden layers, (..., size) -> (..., width)."""
+    return nn.Sequential(
+        nn.Linear(size, width), nn.LayerNorm(width), nn.GELU(),
+        nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(),
+    )  # fmt: skip
+
+
 class MlpNetwork(nn.Module):
     """(..., O) observations in, mixtures over actions out."""
 
     def __init__(self, spec: FamilySpec, width: int, components: int) -> None:
         super().__init__()
         self.features = ObservationFeatures(spec.layout)
-        self.trunk = nn.Sequential(
-            nn.Linear(self.features.size, width), nn.LayerNorm(width), nn.GELU(),
-            nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(),
-        )  # fmt: skip
+        self.trunk = two_layers(self.features.size, width)
         self.head = MixtureHead(width, components, spec.action_size)
 
     def forward(self, observations: Tensor) -> Mixture:
@@ -32,9 +37,11 @@ class MlpNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class MlpLearner:
-    """Trains a policy without context: likelihood of the expert's actions."""
+    """Trains a policy without context: likelihood of the expert's actions, or of what was done."""
 
     network: MlpNetwork
+    expert: bool = True
+    """Whether the labels are what the expert would do, and not what was done."""
     compiles: bool = True
 
     def fit_features(self, observations_NO: Tensor) -> None:
@@ -43,5 +50,6 @@ class MlpLearner:
 
     def loss(self, batch: Batch) -> Losses:
         """See `Learner.loss`."""
-        action = -self.network(batch.observations_BQO).log_probability(batch.expert_actions_BQA).mean()
+        labels = batch.expert_actions_BQA if self.expert else batch.actions_BQA
+        action = -self.network(batch.observations_BQO).log_probability(labels).mean()
         return Losses(action, action)

@@ -6,7 +6,7 @@ Free of learning. Sources: trajectory transfer and dynamic movement primitives (
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -60,14 +60,7 @@ class Reference:
 def until_success(trajectory: Trajectory, tail_steps: int) -> Trajectory:
     """Return a trajectory up to so many steps after its first success, or all of it."""
     solved = int(trajectory.successes.argmax()) + 1 if trajectory.success else len(trajectory)
-    steps = min(solved + tail_steps, len(trajectory))
-    return replace(
-        trajectory,
-        observations=trajectory.observations[: steps + 1],
-        actions=trajectory.actions[:steps],
-        rewards=trajectory.rewards[:steps],
-        successes=trajectory.successes[:steps],
-    )
+    return trajectory.between(0, solved + tail_steps)
 
 
 def read_reference(trajectory: Trajectory, layout: ObservationLayout, config: ReferenceConfig) -> Reference:
